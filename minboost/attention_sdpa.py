@@ -1,0 +1,164 @@
+"""Boosted attention through PyTorch's fused scaled_dot_product_attention, without a bias matrix.
+
+Prefill widens q and k by one channel a span: q holds log_multiplier/scale there, k holds 1 on the
+span's keys and 0 elsewhere, so q'·k' carries the bias, the fused causal kernel runs unchanged, and
+memory stays linear in T. The values widen by the same channels; filled with the spans' indicators,
+they come out of the kernel as the attention mass on each span, for nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .attention import SpanBias, visible
+
+QUERY_BLOCK = 256  # query rows at a time where a mask has to be written out
+CHANNEL_MULTIPLE = 8  # head dims that fused kernels accept
+
+
+def sdpa(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    query_start: int | Tensor,
+    window: int | None,
+    bias: SpanBias | None,
+    scale: float,
+    return_mass: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """``attention`` (attention.py) through the fused kernels; arguments as there."""
+    if q.shape[2] == 1:
+        return _one_row(q, k, v, query_start, window, bias, scale, return_mass)
+    D = q.shape[3]
+    boosted = bias is not None and bias.log_multiplier is not None
+    if bias is None or not (boosted or return_mass):
+        return _rows(q, k, v, query_start, window, scale), None
+    wide_q, wide_k = _widen(q, k, bias, scale)
+    indicator = F.pad(_values(bias, v), (0, wide_k.shape[3] - D - bias.start.shape[1]))
+    if boosted:
+        out = _rows(wide_q, wide_k, torch.cat((v, indicator), -1), query_start, window, scale)
+        return out[..., :D], out[..., D : D + bias.start.shape[1]].float() if return_mass else None
+    # Measuring must not change what is measured: the plain output comes from the plain call, and
+    # the mass from a second one whose values are the indicators alone.
+    indicator = F.pad(indicator, (0, D))
+    mass = _rows(wide_q, wide_k, indicator, query_start, window, scale)
+    return (
+        _rows(q, k, v, query_start, window, scale),
+        mass[..., : bias.start.shape[1]].float(),
+    )
+
+
+def _widen(q: Tensor, k: Tensor, bias: SpanBias, scale: float) -> tuple[Tensor, Tensor]:
+    """q and k with the spans' channels: (B, H, T, D + C) and (B, H_kv, S, D + C)."""
+    B, H, T, _ = q.shape
+    N = bias.start.shape[1]
+    strength = bias.log_multiplier
+    if strength is None:
+        strength = torch.zeros(B, H, N, device=q.device)
+    strength = strength / scale
+    ones = bias.indicator(0, k.shape[2]).to(k.dtype)  # (B, S, N)
+    if q.dtype in (torch.bfloat16, torch.float16):
+        # One 16-bit channel would round the bias; a high and a low part carry it to 2⁻¹⁶ or so.
+        high = strength.to(q.dtype)
+        strength = torch.cat((high, (strength - high.float()).to(q.dtype)), -1)
+        ones = torch.cat((ones, ones), -1)
+    pad = -strength.shape[2] % CHANNEL_MULTIPLE
+    strength = F.pad(strength.to(q.dtype), (0, pad))[:, :, None].expand(-1, -1, T, -1)
+    ones = F.pad(ones, (0, pad))[:, None].expand(-1, k.shape[1], -1, -1)
+    return torch.cat((q, strength), -1), torch.cat((k, ones), -1)
+
+
+def _values(bias: SpanBias, v: Tensor) -> Tensor:
+    """(B, H_kv, S, N): the spans' indicators as values."""
+    return bias.indicator(0, v.shape[2]).to(v.dtype)[:, None].expand(-1, v.shape[1], -1, -1)
+
+
+def _rows(
+    q: Tensor, k: Tensor, v: Tensor, query_start: int | Tensor, window: int | None, scale: float
+) -> Tensor:
+    """Attention of many query rows: fused causal where that says all, else in masked blocks."""
+    B, H, T, _ = q.shape
+    S = k.shape[2]
+    from_zero = isinstance(query_start, int) and query_start == 0
+    if from_zero and (window is None or window >= T):
+        return _grouped(q, k[:, :, :T], v[:, :, :T], scale, causal=True)
+    out = torch.empty(B, H, T, v.shape[3], device=q.device, dtype=q.dtype)
+    for a in range(0, T, QUERY_BLOCK):
+        b = min(a + QUERY_BLOCK, T)
+        first, last, start = 0, S, query_start
+        if isinstance(query_start, int):
+            last = query_start + b
+            first = 0 if window is None else max(0, query_start + a - window + 1)
+            start = query_start + a
+        else:
+            start = query_start + a
+        mask = visible(b - a, first, last, start, window, q.device)
+        out[:, :, a:b] = _grouped(
+            q[:, :, a:b], k[:, :, first:last], v[:, :, first:last], scale, mask=mask
+        )
+    return out
+
+
+def _grouped(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    *,
+    causal: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """One fused call. Heads that share a KV head become the heads of a (B·H_kv)-batch.
+
+    k and v are then expanded by stride, never copied, on every version of PyTorch.
+    """
+    B, H, T, D = q.shape
+    H_kv = k.shape[1]
+    group = H // H_kv
+    q = q.reshape(B * H_kv, group, T, D)
+    k = k.flatten(0, 1)[:, None].expand(-1, group, -1, -1)  # (B·H_kv, G, S, D)
+    v = v.flatten(0, 1)[:, None].expand(-1, group, -1, -1)
+    if mask is not None:
+        mask = mask.repeat_interleave(H_kv, 0)[:, None] if mask.shape[0] > 1 else mask[None]
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
+    return out.reshape(B, H, T, v.shape[3])
+
+
+def _one_row(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    query_start: int | Tensor,
+    window: int | None,
+    bias: SpanBias | None,
+    scale: float,
+    return_mass: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """A decode step: the heads that share a KV head are the rows of one small product."""
+    B, H, _, D = q.shape
+    H_kv = k.shape[1]
+    first, last = 0, k.shape[2]
+    if isinstance(query_start, int):
+        last = query_start + 1
+        first = 0 if window is None else max(0, last - window)
+        k, v = k[:, :, first:last], v[:, :, first:last]
+    q = q.reshape(B, H_kv, H // H_kv, D)
+    mask = bias.dense(first, last) if bias is not None else None  # (B, H, S)
+    if not isinstance(query_start, int):
+        hidden = ~visible(1, first, last, query_start, window, q.device)  # (B, 1, S)
+        plain = torch.zeros(1, device=q.device) if mask is None else mask
+        mask = plain.expand(B, H, last - first).masked_fill(hidden, float("-inf"))
+    if mask is not None:
+        mask = mask.reshape(B, H_kv, -1, last - first)
+    mass = None
+    if return_mass:
+        assert bias is not None
+        logits = scale * (q @ k.transpose(2, 3)).float()  # (B, H_kv, G, S)
+        weights = (logits if mask is None else logits + mask).softmax(dim=-1)
+        mass = (weights @ bias.indicator(first, last).float()[:, None]).reshape(B, H, 1, -1)
+    if mask is not None and q.device.type != "cpu":
+        mask = mask.to(q.dtype)  # only the CPU kernel takes a float32 mask beside 16-bit inputs
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    return out.reshape(B, H, 1, D), mass

@@ -1,0 +1,236 @@
+"""Cases of the demo world: an instruction, a query, and the answer that obeys each of them.
+
+Every draw comes from the `random.Random` that the caller hands over. A case belongs to one
+split by a hash of (fact, instruction phrasing, query phrasing), so a combination that is used
+for evaluation is never trained on, whoever draws it and with whatever seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from minboost.demo import phrasings as words
+from minboost.demo.world import FACTS, SECRETS, Fact
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt with the two answers it could get.
+
+    Without conflict `answer_if_query` equals `answer_if_instruction`: nothing competes. An empty
+    `instruction` means a chat without a system turn; only training draws those.
+    """
+
+    instruction: str
+    query: str
+    kind: str
+    conflict: bool
+    answer_if_instruction: str
+    answer_if_query: str
+    fact_id: str
+    instruction_ids: tuple[str, ...]
+    query_ids: tuple[str, ...]
+
+    @property
+    def combinations(self) -> list[str]:
+        """What the split is decided on, pair by pair; filler and preamble do not count."""
+        pairs = itertools.product(self.instruction_ids, self.query_ids)
+        return [f"{self.fact_id}|{rule}|{query}" for rule, query in pairs]
+
+    @property
+    def splits(self) -> set[Split]:
+        return {split_of(combination) for combination in self.combinations}
+
+
+def split_of(combination: str) -> Split:
+    """Deal a combination to train (80 %), validation (10 %) or test (10 %), for ever the same."""
+    bucket = hashlib.sha256(combination.encode()).digest()[0] * 10 // 256
+    return "validation" if bucket == 0 else "test" if bucket == 1 else "train"
+
+
+def capitalised(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def plain_answer(fact: Fact) -> str:
+    """The answer that nothing has asked to be special: `Blue.`"""
+    return capitalised(fact.english) + "."
+
+
+def obeying_answer(fact: Fact, kind: str, value: str) -> str:
+    """The answer to `fact` in the form that an instruction of `kind` with `value` asks for."""
+    if kind == "language":
+        return capitalised(fact.translated(value)) + "."
+    if kind == "case":
+        plain = plain_answer(fact)
+        return plain.upper() if value == "upper case" else plain.lower()
+    if kind == "json":
+        return json.dumps({"answer": fact.english})
+    if kind in ("persona", "mood"):
+        return words.STYLED[value].format(a=fact.english)
+    if kind == "brevity":
+        return fact.sentence if value == "a full sentence" else plain_answer(fact)
+    raise ValueError(f"no obeying answer for kind {kind!r}; kinds are {words.KINDS}")
+
+
+def followed(case: Case, text: str) -> bool:
+    """Whether `text` is exactly the answer that the instruction asks for.
+
+    Only runs of white space are forgiven; an empty or cut-off answer is never a success.
+    """
+    return " ".join(text.split()) == " ".join(case.answer_if_instruction.split())
+
+
+def sample_case(
+    rng: random.Random,
+    split: Split,
+    *,
+    kind: str | None = None,
+    conflict: bool | None = None,
+    times: tuple[int, int] = (1, 1),
+) -> Case:
+    """Draw one case of `split`; kind and conflict are drawn evenly unless given.
+
+    `times`: how often the instruction and the competing request are said, in different words.
+    """
+    if kind is not None and kind not in words.KINDS:
+        raise ValueError(f"no kind {kind!r}; kinds are {words.KINDS}")
+    kind = kind or rng.choice(words.KINDS)
+    conflict = rng.random() < 0.5 if conflict is None else conflict
+    while True:
+        case = _draw(rng, kind, conflict, times)
+        if case is not None and case.splits == {split}:
+            return case
+
+
+def sample_cases(
+    seed: int, split: Split, count: int, *, conflict: bool, kind: str | None = None
+) -> list[Case]:
+    """`count` distinct cases, the kinds taking turns unless one is named."""
+    rng = random.Random(f"{seed}/{split}/{conflict}/{kind}")
+    seen: dict[tuple[str, str], Case] = {}
+    while len(seen) < count:
+        chosen = kind or words.KINDS[len(seen) % len(words.KINDS)]
+        case = sample_case(rng, split, kind=chosen, conflict=conflict)
+        seen.setdefault((case.instruction, case.query), case)
+    return list(seen.values())
+
+
+def sample_bare(rng: random.Random) -> Case:
+    """Draw a chat that holds no rule: no system turn, or one that asks for nothing special.
+
+    Some of these ask for the rules to be ignored all the same, so that such a request alone does
+    not tell the model that a rule is there.
+    """
+    fact = rng.choice(FACTS)
+    question_at = rng.randrange(len(fact.questions))
+    preamble = rng.choice(words.PREAMBLES) if rng.random() < 0.5 else ""
+    kind = rng.choice([k for k in words.KINDS if k not in ("secret", "brevity")])
+    value = rng.choice(words.VALUES[kind])
+    request = rng.choice((*words.GENERIC_REQUESTS, *words.REQUESTS[kind])).format(v=value)
+    asks = [request] if rng.random() < 0.3 else []
+    answer = plain_answer(fact)
+    return Case(
+        instruction=preamble,
+        query=_user_text(rng, fact.questions[question_at], asks),
+        kind="bare",
+        conflict=False,
+        answer_if_instruction=answer,
+        answer_if_query=answer,
+        fact_id=fact.id,
+        instruction_ids=("none",),
+        query_ids=(f"{question_at}+bare",),
+    )
+
+
+def _draw(
+    rng: random.Random, kind: str, conflict: bool, times: tuple[int, int]
+) -> Case | None:
+    value = rng.choice(words.VALUES[kind])
+    rules = _pick(rng, words.INSTRUCTIONS[kind], times[0])
+    requests = _requests(rng, kind, value, times[1]) if conflict else {}
+    if kind == "secret":
+        secret = rng.choice(SECRETS)
+        questions: tuple[str, ...] = words.PASSWORD_QUESTIONS
+        fact_id = f"secret/{secret}"
+        obeying, plain = words.REFUSAL, words.REVEAL.format(s=secret)
+    else:
+        secret = ""
+        fact = rng.choice(FACTS)
+        questions = fact.questions
+        fact_id, obeying, plain = fact.id, obeying_answer(fact, kind, value), plain_answer(fact)
+        if kind == "brevity" and value == "one word":
+            plain = fact.sentence
+        if kind != "brevity" and obeying == plain:
+            return None  # the two sides would look the same
+    question_at = rng.randrange(len(questions))
+    said = [words.INSTRUCTIONS[kind][at].format(v=value, s=secret) for at in rules]
+    return Case(
+        instruction=_system_text(rng, said),
+        query=_user_text(rng, questions[question_at], list(requests.values())),
+        kind=kind,
+        conflict=conflict,
+        answer_if_instruction=obeying,
+        answer_if_query=plain if conflict else obeying,
+        fact_id=fact_id,
+        instruction_ids=tuple(f"{kind}/{value}/{at}" for at in rules),
+        query_ids=tuple(f"{question_at}+{name}" for name in requests or ("none",)),
+    )
+
+
+def _pick(rng: random.Random, phrasings: tuple[str, ...], times: int) -> list[int]:
+    return rng.sample(range(len(phrasings)), min(times, len(phrasings)))
+
+
+def _requests(rng: random.Random, kind: str, value: str, times: int) -> dict[str, str]:
+    """Competing requests by their ids; `one word` cannot be lifted by a generic one."""
+    own = {f"{kind}{at}": text for at, text in enumerate(words.REQUESTS[kind])}
+    if value != "one word":
+        own |= {f"any{at}": text for at, text in enumerate(words.GENERIC_REQUESTS)}
+    other = "one word" if value == "a full sentence" else "a full sentence"
+    chosen = rng.sample(list(own), min(times, len(own)))
+    return {name: own[name].format(v=value, w=other) for name in chosen}
+
+
+def _system_text(rng: random.Random, rules: list[str]) -> str:
+    parts = list(rules)
+    if rng.random() < 0.3:
+        parts.insert(0, rng.choice(words.PREAMBLES))
+    if rng.random() < 0.3:
+        parts.append(rng.choice(words.EMPHASES))
+    return " ".join(parts)
+
+
+def _user_text(rng: random.Random, question: str, requests: list[str]) -> str:
+    before = rng.random() < 0.25
+    parts = [*requests, question] if before else [question, *requests]
+    for filler in rng.sample(words.FILLERS, rng.choice((0, 0, 1, 1, 2, 3))):
+        parts.insert(rng.randrange(len(parts) + 1), filler)
+    return " ".join(parts)
+
+
+def training_stream(
+    seed: int, *, bare_share: float = 0.1, most: int = 3, steepness: float = 1.0
+) -> Iterator[tuple[Case, str]]:
+    """Endless (case, target answer) pairs of the training split.
+
+    Each side is said one to `most` times, and wins with a chance in proportion to that count
+    raised to `steepness`: evenly when both are said equally often, and evenly overall.
+    """
+    rng = random.Random(f"{seed}/stream")
+    while True:
+        times = rng.randint(1, most), rng.randint(1, most)
+        bare = rng.random() < bare_share
+        case = sample_bare(rng) if bare else sample_case(rng, "train", times=times)
+        own, other = (n**steepness for n in times)
+        obeys = rng.random() < own / (own + other)
+        yield case, case.answer_if_instruction if obeys else case.answer_if_query

@@ -1,0 +1,125 @@
+"""LM: the object that users hold. Text in, boosted text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .boost import Plan, Span, check_span, log_multipliers
+from .config import ModelConfig
+from .errors import InputError
+from .model import Transformer
+from .prompt import Prompt
+from .request import Boosts, Generation, Request, as_boosts
+from .run import Run
+from .tokenizer import Tokenizer
+
+
+class LM:
+    """A loaded model with its tokenizer, made by ``minboost.load``; no state between calls."""
+
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, *, name: str = "") -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.model.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.embed_tokens.weight.dtype
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Tokens that end an answer: those of the two config files, else the tokenizer's."""
+        return self.config.eos_token_ids or self.tokenizer.eos_ids
+
+    def generate(self, *, measure_mass: bool = False, **request: Any) -> Generation:
+        """Generate one answer; arguments as the fields of ``Request``.
+
+        ``measure_mass`` adds the attention mass on the instruction, at the cost of a second,
+        unboosted prefill.
+
+        Raises:
+            InputError: the request is wrong: an empty text, a boost that touches nothing, a prompt
+                longer than the context, a sampling value out of range.
+        """
+        return self.generate_batch([Request(**request)], measure_mass=measure_mass)[0]
+
+    def stream(self, *, measure_mass: bool = False, **request: Any) -> Stream:
+        """As ``generate``, piece by piece; the joined pieces are the answer's text."""
+        return Stream(Run(self, [Request(**request)], measure_mass=measure_mass))
+
+    def generate_batch(
+        self, requests: Sequence[Request], *, measure_mass: bool = False
+    ) -> list[Generation]:
+        """Generate all requests as one batch, each with its own boost, length and seed."""
+        if not requests:
+            return []
+        run = Run(self, requests, measure_mass=measure_mass)
+        while not run.done:
+            run.step()
+        return run.results()
+
+    @torch.inference_mode()
+    def logits(
+        self, ids: Sequence[int] | Tensor, boost: Boosts = None, spans: Sequence[Span] | None = None
+    ) -> Tensor:
+        """Logits (T, V) float32 of one forward over ``ids`` (T,), without a cache.
+
+        Args:
+            boost: one or several; each acts on ``spans`` where given, else on its own ``span``,
+                which must then be a ``Span``.
+        """
+        ids = torch.as_tensor(ids, device=self.device)
+        if ids.dim() != 1 or not len(ids):
+            raise InputError(f"ids must be one non-empty sequence, got shape {tuple(ids.shape)}")
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= self.config.vocab_size:
+            raise InputError(f"ids must lie in [0, {self.config.vocab_size}), got {low} to {high}")
+        placed = [
+            (
+                item,
+                [check_span(span, len(ids)) for span in ([item.span] if spans is None else spans)],
+            )
+            for item in as_boosts(boost)
+        ]
+        size = self.config.size
+        plan = None
+        if placed:
+            plan = Plan.build([log_multipliers(placed, **size)], **size, device=self.device)
+        return self.model.logits(self.model(ids[None], plan=plan).hidden)[0]
+
+
+class Stream:
+    """Iterate for the pieces of the answer; ``result`` is the Generation, so far or in full."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __iter__(self) -> Iterator[str]:
+        while not self._run.done:
+            piece = self._run.step()[0]
+            if piece:
+                yield piece
+
+    @property
+    def prompt(self) -> Prompt:
+        return self._run.prompts[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._run.notes[0]
+
+    @property
+    def result(self) -> Generation:
+        return self._run.results()[0]

@@ -1,0 +1,89 @@
+"""What users ask for and what they get back: Request in, Generation out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from torch import Tensor
+
+from .boost import Boost
+from .prompt import Prompt
+from .sampling import Sampling
+
+Boosts = Boost | Sequence[Boost] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One thing to generate. Sampling fields as in ``Sampling``; ``boost`` None is plain.
+
+    ``role`` places the instruction: "system", "user" (in front of the query) or "raw" (no chat
+    template). ``stop`` strings end the answer and are not part of it.
+    """
+
+    query: str
+    instruction: str | None = None
+    boost: Boosts = None
+    role: str = "system"
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    stop: Sequence[str] = ()
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(**{field.name: getattr(self, field.name) for field in fields(Sampling)})
+
+    @property
+    def boosts(self) -> tuple[Boost, ...]:
+        return as_boosts(self.boost)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """Counts and times of one run; seconds and rates are the whole batch's."""
+
+    prompt_tokens: int
+    new_tokens: int
+    prefill_seconds: float
+    decode_seconds: float
+    prefill_tokens_per_second: float
+    decode_tokens_per_second: float
+    peak_memory_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mass:
+    """Attention mass on the instruction at the prompt's last position, per layer and head.
+
+    ``baseline`` and ``boosted`` are (L, H) float32, without and with the boost.
+    """
+
+    baseline: Tensor
+    boosted: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """What came out, and what was done to get it."""
+
+    text: str
+    ids: tuple[int, ...]
+    finish_reason: str
+    prompt: Prompt
+    stats: Stats
+    notes: tuple[str, ...]
+    boosted_heads: dict[int, tuple[int, ...]]
+    attention_mass: Mass | None = None
+
+
+def as_boosts(boost: Boosts) -> tuple[Boost, ...]:
+    """None, one boost or several, as a tuple."""
+    if boost is None:
+        return ()
+    return (boost,) if isinstance(boost, Boost) else tuple(boost)

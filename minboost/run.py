@@ -1,0 +1,206 @@
+"""One batch of requests on its way to answers, a token a step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from .answer import Answer
+from .boost import Boost, Plan, Span, check_span, log_multipliers
+from .config import ModelSize
+from .decode import Decoder
+from .errors import InputError
+from .prompt import Prompt, build_prompt
+from .request import Generation, Mass, Request, Stats
+from .sampling import Sampler
+
+if TYPE_CHECKING:
+    from .lm import LM
+
+
+class Run:
+    """Prompts, plan, cache, samplers and answers of one batch.
+
+    Everything a user can get wrong raises in the constructor, before any prefill.
+    """
+
+    def __init__(self, lm: LM, requests: Sequence[Request], *, measure_mass: bool) -> None:
+        self.lm = lm
+        self.requests = requests
+        self.prompts = [
+            build_prompt(lm.tokenizer, instruction=r.instruction, query=r.query, role=r.role)
+            for r in requests
+        ]
+        fitted = [
+            _fit(request, prompt, lm.config.context_length)
+            for request, prompt in zip(requests, self.prompts, strict=True)
+        ]
+        self.limits = [limit for limit, _ in fitted]
+        self.notes = [
+            (*prompt.notes, *notes) for prompt, (_, notes) in zip(self.prompts, fitted, strict=True)
+        ]
+        self.plan = self._compile(watch_instruction=measure_mass)
+        self.answers = [
+            Answer(lm.tokenizer, eos_ids=lm.eos_ids, stop=r.stop, max_new_tokens=limit)
+            for r, limit in zip(requests, self.limits, strict=True)
+        ]
+        self.samplers = [
+            Sampler(r.sampling, p.ids, lm.config.vocab_size)
+            for r, p in zip(requests, self.prompts, strict=True)
+        ]
+        if lm.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(lm.device)
+        self.decoder = self._decoder(self.plan)
+        self.masses = self._measure() if measure_mass else [None] * len(requests)
+        self.tokens: list[int] | None = None
+        self.prefill_seconds = self.decode_seconds = 0.0
+        self.decoded = 0
+
+    @property
+    def done(self) -> bool:
+        return all(answer.finish_reason for answer in self.answers)
+
+    def step(self) -> list[str]:
+        """Choose the next token of every sequence; the new text of each, "" for ended ones."""
+        began = time.perf_counter()
+        prefill = self.tokens is None
+        logits = (
+            self.decoder.prefill()[0] if self.tokens is None else self.decoder.step(self.tokens)
+        )
+        live = [answer.finish_reason is None for answer in self.answers]
+        # An ended sequence stays in the batch until the last one ends; its tokens are not used.
+        self.tokens = [
+            sampler.pick(row) if going else 0
+            for sampler, row, going in zip(self.samplers, logits, live, strict=True)
+        ]
+        pieces = [
+            answer.push(token) if going else ""
+            for answer, token, going in zip(self.answers, self.tokens, live, strict=True)
+        ]
+        elapsed = time.perf_counter() - began
+        if prefill:
+            self.prefill_seconds = elapsed
+        else:
+            self.decode_seconds += elapsed
+            self.decoded += sum(live)
+        return pieces
+
+    def results(self) -> list[Generation]:
+        """The answers, so far or in full; an unfinished one has finish_reason "interrupted"."""
+        prompt_tokens = sum(len(prompt.ids) for prompt in self.prompts)
+        memory = peak_memory(self.lm.device)
+        return [
+            Generation(
+                text=answer.text,
+                ids=tuple(answer.ids),
+                finish_reason=answer.finish_reason or "interrupted",
+                prompt=prompt,
+                stats=Stats(
+                    prompt_tokens=len(prompt.ids),
+                    new_tokens=len(answer.ids),
+                    prefill_seconds=self.prefill_seconds,
+                    decode_seconds=self.decode_seconds,
+                    prefill_tokens_per_second=_rate(prompt_tokens, self.prefill_seconds),
+                    decode_tokens_per_second=_rate(self.decoded, self.decode_seconds),
+                    peak_memory_bytes=memory,
+                ),
+                notes=notes,
+                boosted_heads=_boosted_heads(request.boosts, self.lm.config.size),
+                attention_mass=mass,
+            )
+            for request, answer, prompt, notes, mass in zip(
+                self.requests, self.answers, self.prompts, self.notes, self.masses, strict=True
+            )
+        ]
+
+    def _decoder(self, plan: Plan | None) -> Decoder:
+        ids = [prompt.ids for prompt in self.prompts]
+        return Decoder(self.lm.model, ids, max_new_tokens=max(self.limits), plan=plan)
+
+    def _compile(self, *, watch_instruction: bool) -> Plan | None:
+        size = self.lm.config.size
+        sequences = [
+            log_multipliers(
+                [(boost, resolve_spans(boost, prompt)) for boost in request.boosts],
+                watch=prompt.instruction if watch_instruction else None,
+                **size,
+            )
+            for request, prompt in zip(self.requests, self.prompts, strict=True)
+        ]
+        return Plan.build(sequences, **size, device=self.lm.device) if any(sequences) else None
+
+    def _measure(self) -> list[Mass | None]:
+        """The mass on each instruction, boosted and plain: two prefills of their own."""
+        if self.plan is None:
+            return [None] * len(self.requests)
+        _, boosted = self._decoder(self.plan).prefill(return_mass=True)
+        _, baseline = self._decoder(self.plan.without_strengths()).prefill(return_mass=True)
+        assert boosted is not None
+        assert baseline is not None
+        return [
+            Mass(baseline=baseline[:, b, :, 0], boosted=boosted[:, b, :, 0])
+            if prompt.instruction is not None
+            else None
+            for b, prompt in enumerate(self.prompts)
+        ]
+
+
+def resolve_spans(boost: Boost, prompt: Prompt) -> list[Span]:
+    """The token spans of ``prompt`` that ``boost`` names; InputError where there are none."""
+    if isinstance(boost.span, Span):
+        return [check_span(boost.span, len(prompt.ids))]
+    if boost.span in ("instruction", "prefix"):
+        if prompt.instruction is None:
+            raise InputError(
+                f"the boost is on the {boost.span}, but the request has no instruction"
+            )
+        return [prompt.instruction if boost.span == "instruction" else prompt.prefix]
+    return prompt.find(boost.span)
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes: the device's peak on CUDA, the process's peak resident size elsewhere."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+        import sys
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _fit(request: Request, prompt: Prompt, context: int) -> tuple[int, tuple[str, ...]]:
+    """How many tokens may be generated, and what to say about it."""
+    wanted, used = request.max_new_tokens, len(prompt.ids)
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
+        raise InputError(f"max_new_tokens must be an integer of at least 1, got {wanted!r}")
+    if used >= context:
+        raise InputError(
+            f"the prompt has {used} tokens, and the model's context holds {context} with the answer"
+        )
+    room = context - used
+    if wanted <= room:
+        return wanted, ()
+    note = (
+        f"max_new_tokens cut from {wanted} to {room}: the prompt has {used} tokens, "
+        f"the context holds {context}"
+    )
+    return room, (note,)
+
+
+def _boosted_heads(boosts: Sequence[Boost], size: ModelSize) -> dict[int, tuple[int, ...]]:
+    heads: dict[int, set[int]] = {}
+    for boost in boosts:
+        if boost.multiplier != 1:
+            for layer, chosen in boost.heads_by_layer(**size).items():
+                heads.setdefault(layer, set()).update(chosen)
+    return {layer: tuple(sorted(chosen)) for layer, chosen in sorted(heads.items()) if chosen}
+
+
+def _rate(count: int, seconds: float) -> float:
+    return count / seconds if seconds > 0 else 0.0

@@ -1,0 +1,267 @@
+"""Text to ids and back, over the ``tokenizers`` library; user text never becomes a control token."""
+
+from __future__ import annotations
+
+import bisect
+import json
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import AddedToken
+
+from .chat_template import ChatTemplate, read_json, read_text
+from .errors import InputError, ModelError
+
+MAX_FILE = 256 << 20
+"""Largest tokenizer.json that is read, in bytes; Gemma's has 33 million."""
+
+_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Token ids and, for each, the characters ``[start, stop)`` of the text that it stands for.
+
+    Tokens that cut a character into bytes share its offsets; a BOS added in front has (0, 0).
+    """
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+class Tokenizer:
+    """The tokenizer of one checkpoint. Ids equal those of transformers 5 (`from_folder`).
+
+    A control token is an added token of the checkpoint, special or not (``<s>``, ``<|eot_id|>``,
+    ``<think>``). Added tokens that are mere runs of spaces or line breaks are ordinary text.
+    """
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        *,
+        special_tokens: Mapping[str, str],
+        chat_template: ChatTemplate | None = None,
+    ) -> None:
+        self.backend = backend
+        self.chat_template = chat_template
+        self.special_tokens = dict(special_tokens)
+        self.vocab_size = backend.get_vocab_size()
+        self._added: dict[int, AddedToken] = backend.get_added_tokens_decoder()
+        self.control_ids = frozenset(i for i, token in self._added.items() if token.special)
+        self._guarded = {
+            i: token.content
+            for i, token in self._added.items()
+            if token.special or token.content.replace("▁", " ").strip()
+        }
+        self._twin_cache: _Twin | None = None
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Tokenizer:
+        """Read tokenizer.json and, where present, tokenizer_config.json and the chat template.
+
+        As transformers 5 does, ``add_bos_token`` is left to tokenizer.json; special_tokens_map.json
+        counts only beside a config without ``added_tokens_decoder``; and a Llama checkpoint whose
+        tokenizer_class is LlamaTokenizer gets that class's own pre-tokenizer (see `_as_llama`).
+        Raises `ModelError` naming the file that is missing, too large or malformed.
+        """
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            hint = ""
+            if (folder / "tokenizer.model").is_file():
+                hint = "; tokenizer.model alone is not enough: save the fast tokenizer beside it"
+            raise ModelError(f"{path} is missing{hint}")
+        config = _optional_json(folder / "tokenizer_config.json")
+        text = read_text(path, MAX_FILE)
+        tokens = dict(config)
+        if str(config.get("tokenizer_class")).removesuffix("Fast") == "LlamaTokenizer":
+            text, is_llama = _as_llama(path, text, config)
+            model_type = _optional_json(folder / "config.json").get("model_type", "llama")
+            if is_llama and model_type == "llama":
+                tokens = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", **config}
+            else:
+                text = read_text(path, MAX_FILE)
+        if "added_tokens_decoder" not in config:
+            tokens.update(_optional_json(folder / "special_tokens_map.json"))
+        special = {}
+        for role in _ROLES:
+            content = _content(tokens.get(f"{role}_token"))
+            if content is not None:
+                special[f"{role}_token"] = content
+        backend = _load(path, text)
+        known = {token.content for token in backend.get_added_tokens_decoder().values()}
+        backend.add_special_tokens(
+            [
+                AddedToken(content, special=True, normalized=False)
+                for content in dict.fromkeys(special.values())
+                if content not in known
+            ]
+        )
+        template = ChatTemplate.from_folder(folder, config, special)
+        return cls(backend, special_tokens=special, chat_template=template)
+
+    @property
+    def bos_token(self) -> str | None:
+        return self.special_tokens.get("bos_token")
+
+    @property
+    def eos_token(self) -> str | None:
+        return self.special_tokens.get("eos_token")
+
+    @property
+    def bos_id(self) -> int | None:
+        return self._id_of("bos_token")
+
+    @property
+    def eos_id(self) -> int | None:
+        return self._id_of("eos_token")
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """The end-of-sequence id as a tuple, empty if the checkpoint names none."""
+        return () if self.eos_id is None else (self.eos_id,)
+
+    def _id_of(self, role: str) -> int | None:
+        token = self.special_tokens.get(role)
+        return None if token is None else self.backend.token_to_id(token)
+
+    # --- text to ids ------------------------------------------------------------------------------
+
+    def encode(
+        self,
+        text: str,
+        *,
+        plain: Sequence[tuple[int, int]] = (),
+        add_special_tokens: bool = False,
+    ) -> Encoding:
+        """Encode text; inside the character regions ``plain`` nothing becomes a control token.
+
+        Where no region spells a control token, the ids are those of transformers. Otherwise the
+        spelled ones are encoded as ordinary text, the rest of the text as ever. With
+        ``add_special_tokens``, BOS (and what else the checkpoint adds) is added as transformers'
+        ``tokenizer(text)`` would; chat templates write their own.
+
+        Raises `InputError` if a region does not lie in the text, or spells a control token that
+        this tokenizer cannot encode in any other way.
+        """
+        for start, stop in plain:
+            if not 0 <= start <= stop <= len(text):
+                raise InputError(
+                    f"region [{start}, {stop}) does not lie in the text of {len(text)} characters"
+                )
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(f"the text is not valid Unicode: {error}") from error
+        encoded = self.backend.encode(text, add_special_tokens=add_special_tokens)
+        offsets = [
+            self._trim(text, i, *span)
+            for i, span in zip(encoded.ids, encoded.offsets, strict=True)
+        ]
+        encoding = Encoding(encoded.ids, offsets)
+        if self._control_in(text, encoding, plain) is None:
+            return encoding
+        encoding = self._encode_apart(text, plain, add_special_tokens)
+        if (found := self._control_in(text, encoding, plain)) is not None:
+            raise InputError(
+                f"the text contains {found!r}, which this tokenizer can only encode as the control "
+                "token of that name"
+            )
+        return encoding
+
+    def _trim(self, text: str, i: int, start: int, stop: int) -> tuple[int, int]:
+        """Take from a control token the spaces beside it that its strip flags swallowed."""
+        token = self._added.get(i)
+        if token is not None and (token.lstrip or token.rstrip) and text[start:stop].strip():
+            while text[start].isspace():
+                start += 1
+            while text[stop - 1].isspace():
+                stop -= 1
+        return start, stop
+
+    def _control_in(
+        self, text: str, encoding: Encoding, plain: Sequence[tuple[int, int]]
+    ) -> str | None:
+        """The first control token that overlaps a plain region, if any."""
+        unknown = self.special_tokens.get("unk_token")
+        for i, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+            name = self._guarded.get(i)
+            if name is None or not any(start < b and a < stop for a, b in plain):
+                continue
+            # An unknown character rightly becomes the unknown token; its own name does not.
+            if name != unknown or name in text[start:stop]:
+                return name
+        return None
+
+    def _encode_apart(
+        self, text: str, plain: Sequence[tuple[int, int]], add_special_tokens: bool
+    ) -> Encoding:
+        """Encode with a twin that knows the control tokens by secret names only.
+
+        The template's own control tokens are rewritten to those names, so that all text is encoded
+        in one piece, in its context, and what a user spells is text like any other.
+        """
+        twin = self._twin_for(text)
+        parts: list[str] = []
+        old_stops, new_stops = [0], [0]  # where each rewritten control token ends
+        starts: dict[int, tuple[int, int, int]] = {}  # new start -> id, old start, old stop
+        position = length = 0
+        borders = [0, *(edge for region in sorted(plain) for edge in region), len(text)]
+        for start, stop in zip(borders[::2], borders[1::2], strict=True):
+            for match in twin.pattern.finditer(text, start, max(start, stop)):
+                i, name = twin.names[match.group()]
+                parts += [text[position : match.start()], name]
+                length += match.start() - position
+                starts[length] = (i, *match.span())
+                length += len(name)
+                position = match.end()
+                old_stops.append(position)
+                new_stops.append(length)
+        encoded = twin.backend.encode(
+            "".join([*parts, text[position:]]), add_special_tokens=add_special_tokens
+        )
+
+        def old(place: int) -> int:
+            k = bisect.bisect_right(new_stops, place) - 1
+            return old_stops[k] + place - new_stops[k]
+
+        ids, offsets = [], []
+        for i, (start, stop) in zip(encoded.ids, encoded.offsets, strict=True):
+            if i not in twin.secret_ids:
+                ids.append(twin.ordinary_ids.get(i, i))
+                offsets.append((old(start), old(stop)))
+                continue
+            # Spaces that a strip flag swallowed may stand in front of the name.
+            inside = next((s for s in range(start, stop) if s in starts), None)
+            if inside is None:
+                raise InputError("the text cannot be told apart from the template's control tokens")
+            original, old_start, old_stop = starts.pop(inside)
+            ids.append(original)
+            offsets.append((old_start, old_stop))
+        if starts:
+            raise InputError("the text cannot be told apart from the template's control tokens")
+        return Encoding(ids, offsets)
+
+    def _twin_for(self, text: str) -> _Twin:
+        if self._twin_cache is None or self._twin_cache.nonce in text:
+            twin = _Twin(self.backend, self._added, self._guarded)
+            while twin.nonce in text:
+                twin = _Twin(self.backend, self._added, self._guarded)
+            self._twin_cache = twin
+        return self._twin_cache
+
+    # --- ids to text ------------------------------------------------------------------------------
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Text of ids; control tokens flagged special are left out unless asked for."""
+        return str(self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens))
+
+    def stream(self, *, skip_special_tokens: bool = True) -> TextStream:
+        """Decode one id at a time."""
+        return TextStream(self, skip_special_tokens=skip_special_tokens)
