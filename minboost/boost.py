@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
+import operator
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -219,6 +223,35 @@ def check_span(span: object, length: int) -> Span:
             f"span [{span.start}, {span.stop}) does not lie in the prompt of {length} tokens"
         )
     return span
+
+
+def parse_heads(text: str) -> str | float | dict[int, list[int]]:
+    """``Boost.heads`` from a text: "all", a fraction, or PASTA's JSON, inline or the file it is in.
+
+    PASTA (arXiv 2311.02262) writes {"layer": [head, …]}.
+    """
+    if text == "all":
+        return text
+    with contextlib.suppress(ValueError):
+        return float(text)
+    where = "heads"
+    if not text.lstrip().startswith("{"):
+        where = f"heads file {text}"
+        try:
+            text = Path(text).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"heads {text!r} is neither all, nor a share, nor JSON, nor a file: {error}"
+            ) from error
+    try:
+        raw = json.loads(text)
+        return {
+            int(layer): [operator.index(head) for head in heads] for layer, heads in raw.items()
+        }
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f'{where} must be JSON of the form {{"layer": [head, …]}}: {error}'
+        ) from error
 
 
 def _mapped_heads(

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from functools import cached_property, wraps
@@ -34,6 +34,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
+from .config import read_json_object
 from .errors import ModelError
 
 MAX_SOURCE = 1 << 20
@@ -81,7 +82,7 @@ class ChatTemplate:
         found: Any = files or config.get("chat_template")
         legacy = folder / "chat_template.json"
         if found is None and legacy.is_file():
-            found = read_json(legacy, MAX_SOURCE).get("chat_template")
+            found = read_json_object(legacy, limit=MAX_SOURCE).get("chat_template")
         if found is None:
             return None
         if isinstance(found, list):
@@ -112,12 +113,12 @@ class ChatTemplate:
     ) -> str:
         """Render messages, each with ``role`` and ``content``; ``now`` is the template's clock.
 
-        Raises `TemplateError` if the template refuses the messages, `ModelError` if it is not valid,
-        has no default, fails, or exceeds its budget.
+        Raises `TemplateError` if the template refuses the messages, `ModelError` if it is not
+        valid, has no default, fails, or exceeds its budget.
         """
         template = self._compiled
         now = datetime.now() if now is None else now
-        budget = _Budget(MAX_CHARS + sum(len(text) for m in messages for text in m.values()))
+        budget = _Budget(MAX_CHARS + 4 * sum(len(text) for m in messages for text in m.values()))
         token = _budget.set(budget)
         try:
             return template.render(
@@ -126,7 +127,7 @@ class ChatTemplate:
                 tools=None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
-                strftime_now=lambda format: now.strftime(format),
+                strftime_now=lambda format: now.strftime(str(format)[:100]),
             )
         except ModelError:
             raise
@@ -166,22 +167,11 @@ def read_text(path: Path, limit: int) -> str:
         raise ModelError(f"{path} cannot be read: {error}") from error
 
 
-def read_json(path: Path, limit: int) -> dict[str, Any]:
-    """Read a JSON object from a file of at most ``limit`` bytes; `ModelError` otherwise."""
-    try:
-        data = json.loads(read_text(path, limit))
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise ModelError(f"{path} must hold a JSON object, not {type(data).__name__}")
-    return data
-
-
 # --- the budget ----------------------------------------------------------------------------------
 
 
 class _Budget:
-    """What one rendering may still cost. CPU time, so that a busy machine fails no honest template."""
+    """What one rendering may still cost. CPU time, so that a busy machine fails no template."""
 
     def __init__(self, chars: int) -> None:
         self.chars = chars
@@ -190,7 +180,8 @@ class _Budget:
 
     def tick(self) -> None:
         self.steps -= 1
-        if self.steps < 0 or time.thread_time() > self.deadline:
+        late = self.steps % 16 == 0 and time.thread_time() > self.deadline  # the clock is slow
+        if self.steps < 0 or late:
             raise ModelError(
                 f"the chat template does not end: it took more than {MAX_STEPS} steps "
                 f"or {MAX_SECONDS} s of processor time"
@@ -201,54 +192,74 @@ class _Budget:
             raise ModelError(f"the chat template writes more than {self.chars} characters")
 
     def size(self, value: Any) -> int:
-        """Characters and items in value, all the way down; stops at the first that is too many."""
+        """Characters and items in value, all the way down; refuses what is too large."""
         total, stack = 0, [value]
         while stack:
             item = stack.pop()
-            if isinstance(item, int):
-                total += item.bit_length() // 1000 * self.chars
-            total += len(item) if isinstance(item, str) else 1
-            self.check(total)
-            if isinstance(item, (list, tuple)):
+            total += 1
+            if isinstance(item, int) and item.bit_length() > 1000:
+                raise ModelError("the chat template computes a number of more than 1000 bits")
+            if isinstance(item, (str, bytes, range)):
+                total += len(item)
+            elif isinstance(item, (list, tuple, dict)):
                 self.check(total + len(item))
                 stack.extend(item)
-            elif isinstance(item, dict):
-                stack.extend(item.keys())
-                stack.extend(item.values())
+                stack.extend(item.values() if isinstance(item, dict) else ())
+            self.check(total)
         return total
 
+    def count(self, values: Iterator[Any]) -> Iterator[Any]:
+        """The values of a lazy filter, as long as their sum stays in bounds."""
+        total = 0
+        for value in values:
+            self.tick()
+            total += self.size(value)
+            self.check(total)
+            yield value
 
+    def check_call(self, name: str, subject: Any, arguments: Sequence[Any]) -> None:
+        """Refuse a call of a filter or of a text's method whose result could dwarf its inputs."""
+        self.tick()
+        size = self.size(subject)
+        for value in arguments:
+            if isinstance(value, int) and abs(value) > MAX_ARGUMENT:
+                raise ModelError(
+                    f"the chat template calls {name} with a number above {MAX_ARGUMENT}"
+                )
+            if name in ("join", "replace", "translate"):
+                self.check(size * self.size(value) // 64)
+            elif name in ("indent", "tojson", "expandtabs") and isinstance(value, int):
+                self.check(size * abs(value) // 64)
+        if name in ("format", "format_map", "%") and _WIDE_FORMAT.search(str(subject)):
+            raise ModelError("the chat template formats with a width above 999 or a computed one")
+
+
+# Only a width lets a format outgrow its arguments: "%9999d", "%*d", "{:9999}", "{:{width}}".
+_WIDE_FORMAT = re.compile(r"%(\([^)]*\))?[^a-zA-Z%]*(\d{4}|\*)|\{[^}]*(\d{4}|\{)")
 _budget: ContextVar[_Budget] = ContextVar("_budget")
 
 
-def _check_call(name: str, subject: Any, arguments: Sequence[Any]) -> None:
-    """Refuse a call of a filter or text method whose result could dwarf its inputs."""
-    budget = _budget.get()
-    size = budget.size(subject)
-    for value in arguments:
-        if isinstance(value, int) and abs(value) > MAX_ARGUMENT:
-            raise ModelError(f"the chat template calls {name} with a number above {MAX_ARGUMENT}")
-        if name in ("join", "replace"):
-            budget.check(size * budget.size(value))
-        elif name in ("indent", "tojson", "expandtabs") and isinstance(value, int):
-            budget.check(size * abs(value))
-    # Only a width lets a format outgrow its arguments.
-    if name in ("format", "%") and isinstance(subject, str) and re.search(r"\d{4}|\*", subject):
-        raise ModelError("the chat template formats with a width above 999")
-
-
 def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter within the budget of the rendering that calls it."""
     first = 1 if hasattr(function, "jinja_pass_arg") else 0  # after the context or environment
 
     @wraps(function)  # keeps jinja's mark of what to pass
     def call(*args: Any, **kwargs: Any) -> Any:
-        _budget.get().tick()
-        _check_call(name, args[first], [*args[first + 1 :], *kwargs.values()])
+        budget = _budget.get()
+        args = _listed(args)
+        budget.check_call(name, args[first], [*args[first + 1 :], *kwargs.values()])
         result = function(*args, **kwargs)
-        _budget.get().size(result)
+        if isinstance(result, Iterator):
+            return budget.count(result)
+        budget.size(result)
         return result
 
     return call
+
+
+def _listed(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments with lazy values (of ``map``, ``select``) made lists, so that they have a size."""
+    return tuple(list(value) if isinstance(value, Iterator) else value for value in args)
 
 
 def _bounded_concat(parts: Iterable[str]) -> str:
@@ -319,7 +330,7 @@ class _Instrument(NodeTransformer):
         node.body.insert(0, nodes.ExprStmt(self.support.call_method("tick")))
         return node
 
-    visit_Macro = visit_CallBlock = visit_For  # type: ignore[assignment]  # noqa: N815
+    visit_Macro = visit_CallBlock = visit_For  # noqa: N815
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
@@ -328,7 +339,7 @@ class _Instrument(NodeTransformer):
 
 class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
-    concat = staticmethod(_bounded_concat)  # type: ignore[assignment]
+    concat = staticmethod(_bounded_concat)
 
     def __init__(self) -> None:
         super().__init__(
@@ -340,6 +351,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.filters["tojson"] = _tojson
         self.filters = {name: _bounded(name, call) for name, call in self.filters.items()}
         self.globals["raise_exception"] = _raise_exception
+        for name in ("urlize", "pprint"):  # slow on long texts, and of no use here
+            del self.filters[name]
         del self.globals["lipsum"]
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
@@ -350,24 +363,26 @@ class _Environment(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         budget = _budget.get()
         if operator == "%" and isinstance(left, str):
-            _check_call("%", left, right if isinstance(right, tuple) else ())
+            budget.check_call("%", left, ())
         elif operator == "**" and isinstance(left, int) and isinstance(right, int):
             budget.check(left.bit_length() * abs(right))
         elif operator == "*":
             for many, count in ((left, right), (right, left)):
-                if isinstance(many, (str, list, tuple)) and isinstance(count, int):
+                if isinstance(many, (str, bytes, list, tuple)) and isinstance(count, int):
                     budget.check(len(many) * count)
         result = super().call_binop(context, operator, left, right)
         budget.size(result)
         return result
 
-    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        _budget.get().tick()
+    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        budget = _budget.get()
+        budget.tick()
         method = getattr(obj, "__wrapped__", obj)  # the sandbox wraps str.format
         subject = getattr(method, "__self__", None)
-        if isinstance(subject, str):
-            _check_call(method.__name__, subject, [*args, *kwargs.values()])
+        if isinstance(subject, (str, bytes, int)):
+            args = _listed(args)
+            budget.check_call(method.__name__, subject, [*args, *kwargs.values()])
         result = super().call(context, obj, *args, **kwargs)
         if not isinstance(subject, Extension):
-            _budget.get().size(result)
+            budget.size(result)
         return result

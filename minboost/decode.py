@@ -55,7 +55,7 @@ class Decoder:
             torch.tensor(padded, device=self.device),
             cache=self.cache,
             plan=self.plan,
-            rows=torch.tensor(self.positions, device=self.device) - 1,
+            last=torch.tensor(self.positions, device=self.device) - 1,
             return_mass=return_mass,
         )
         mass = None if out.mass is None else out.mass[:, :, :, 0].cpu()

@@ -78,56 +78,47 @@ def _from_hub(name: str, revision: str | None) -> Path:
         from huggingface_hub import HfApi, constants, errors, snapshot_download
     except ImportError as error:
         raise ModelError(
-            f"model {name} is no folder here, and to fetch it from the hub needs huggingface_hub: "
-            "pip install huggingface_hub"
+            f"model {name} is no folder, and the hub needs: pip install huggingface_hub"
         ) from error
-    label = f"model {name}" if revision is None else f"model {name} at revision {revision}"
+    label = f"model {name}" + ("" if revision is None else f" at revision {revision}")
     token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else _token_alias()
-
-    def snapshot(*, local_files_only: bool) -> Path:
-        folder = snapshot_download(
-            name,
-            revision=revision,
-            token=token,
-            allow_patterns=ALLOW_PATTERNS,
-            ignore_patterns=IGNORE_PATTERNS,
-            local_files_only=local_files_only,
-        )
-        return Path(folder)
 
     # `except Exception`, twice: depending on its version huggingface_hub raises what requests,
     # httpx, httpx2 or hf_xet raise, or a KeyError for an answer that no hub gave, and these share
     # no base. Each means that the model cannot be had, and the cause stays chained.
-    #
     # snapshot_download would fall back on its cache without a word. Asking first makes that
     # visible, and refuses a repository that minboost cannot read before gigabytes are fetched.
+    unasked: Exception | None = None
     try:
         info = HfApi().model_info(
             name, revision=revision, token=token, timeout=constants.HF_HUB_ETAG_TIMEOUT
         )
     except errors.HFValidationError as error:
         raise ModelError(f"{label} is neither a folder nor a hub id: {error}") from error
-    except errors.RevisionNotFoundError as error:  # the hub was asked: the cache may not overrule
+    except errors.RevisionNotFoundError as error:  # the hub has spoken: no cache overrules that
         raise ModelError(f"{label} {_why(error, name)}") from _printable(error)
     except Exception as error:
-        why = _why(error, name)
-        try:
-            folder = snapshot(local_files_only=True)
-        except errors.LocalEntryNotFoundError:
-            cache = constants.HF_HUB_CACHE
-            message = f"{label} {why} (No complete copy is in the cache {cache}.)"
-            raise ModelError(message) from _printable(error)
-        if not isinstance(error, errors.OfflineModeIsEnabled):
-            _log.warning("%s %s Using the cached snapshot %s.", label, why, folder.name)
+        unasked = error
     else:
         if info.siblings is not None:
             _check_files(label, [file.rfilename for file in info.siblings])
-        try:
-            folder = snapshot(local_files_only=False)
-        except Exception as error:
-            raise ModelError(f"{label} {_why(error, name)}") from _printable(error)
-    _check_snapshot(f"the cached snapshot of {label}", folder)
-    return folder
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            token=token,
+            allow_patterns=ALLOW_PATTERNS,
+            ignore_patterns=IGNORE_PATTERNS,
+            local_files_only=unasked is not None,
+        )
+    except Exception as error:
+        cache = f" (No complete copy is in the cache {constants.HF_HUB_CACHE}.)" if unasked else ""
+        why = _why(unasked or error, name)
+        raise ModelError(f"{label} {why}{cache}") from _printable(unasked or error)
+    if unasked is not None and not isinstance(unasked, errors.OfflineModeIsEnabled):
+        _log.warning("%s %s Using the cached %s.", label, _why(unasked, name), folder)
+    _check_snapshot(f"the cached snapshot of {label}", Path(folder))
+    return Path(folder)
 
 
 def _check_files(what: str, files: Iterable[str]) -> None:
@@ -161,14 +152,16 @@ def _why(error: BaseException, name: str) -> str:
 
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__  # "not in the cache" stands for what kept the hub from being asked
-    detail = _scrub(f"{type(error).__name__}: {' '.join(str(error).split())}")[:300]
+    # The first line says what happened; those after it give advice for callers of the hub client.
+    text = str(getattr(error, "server_message", None) or error).strip().partition("\n")[0]
+    detail = _scrub(f"{type(error).__name__}: {text}")[:300]
     page = f"https://huggingface.co/{name}"
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return "is asked for with HF_HUB_OFFLINE set. Unset it to load once, or give a folder."
+        return "cannot be fetched: HF_HUB_OFFLINE is set. Unset it to load once, or give a folder."
     if isinstance(error, errors.GatedRepoError):
         return f"is gated. Accept its licence at {page}, then set HF_TOKEN or run `hf auth login`."
     if isinstance(error, errors.RepositoryNotFoundError):
-        return "is not on the hub, or is private. Check the id, or set HF_TOKEN if it is private."
+        return "is no folder, nor on the hub unless private. Check the name, or set HF_TOKEN."
     if isinstance(error, errors.RevisionNotFoundError):
         return f"is not on the hub: no such revision. {page} lists its branches and tags."
     if (status := getattr(getattr(error, "response", None), "status_code", None)) is not None:

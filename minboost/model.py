@@ -52,7 +52,7 @@ class Transformer(nn.Module):
         start: int | Tensor = 0,
         keys: int | None = None,
         plan: Plan | None = None,
-        rows: Tensor | None = None,
+        last: Tensor | None = None,
         return_mass: bool = False,
     ) -> Output:
         """Run ``ids`` (B, T), which stand at positions start … start + T - 1.
@@ -62,7 +62,8 @@ class Transformer(nn.Module):
             start: one position for the batch, or (B,) positions (decode: T = 1).
             keys: positions of the cache in use afterwards; start + T where ``start`` is an int.
             plan: the boost.
-            rows: (B,) one query row per sequence to return; all rows by default.
+            last: (B,) the row of each sequence's last token; what follows it is padding, and only
+                this row is returned. By default all rows are, and none is padding.
             return_mass: also return the attention mass on the plan's spans, for the rows returned.
         """
         if keys is None:
@@ -74,13 +75,14 @@ class Transformer(nn.Module):
         x: Tensor = self.embed_tokens(ids)
         if self._rotary is None or self._rotary.inv_freq.device != ids.device:
             self._rotary = RotaryEmbedding(self.config, ids.device)
-        cos, sin = self._rotary(positions, x.dtype)
-        step = Step(cos, sin, cache, start, keys, plan, rows, return_mass, self.impl)
+        ends = positions[:, -1] if last is None else last + start
+        cos, sin = self._rotary(positions, ends + 1, x.dtype)
+        step = Step(cos, sin, cache, start, keys, plan, last, return_mass, self.impl)
         masses: list[Tensor] = []
         for block in self.layers:
             x = block(x, step, masses)
-        if rows is not None:
-            x = x[torch.arange(x.shape[0], device=x.device), rows][:, None]
+        if last is not None:
+            x = x[torch.arange(x.shape[0], device=x.device), last][:, None]
         return Output(self.norm(x), torch.stack(masses) if return_mass else None)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -99,7 +101,7 @@ class Step:
     start: int | Tensor
     keys: int
     plan: Plan | None
-    rows: Tensor | None
+    last: Tensor | None
     return_mass: bool
     impl: str
 
@@ -116,7 +118,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, step: Step, masses: list[Tensor]) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), step, masses)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
 
 
 class SelfAttention(nn.Module):
@@ -147,7 +150,7 @@ class SelfAttention(nn.Module):
         if step.cache is not None:
             k, v = step.cache.write(self.layer, k, v, start=step.start, keys=step.keys)
         bias = step.plan.layer(self.layer) if step.plan is not None else None
-        one_row = step.rows is not None and T > 1
+        one_row = step.last is not None and T > 1
         out, mass = attention(
             q,
             k,
@@ -160,13 +163,13 @@ class SelfAttention(nn.Module):
         )
         if step.return_mass and one_row:
             # One row's mass is one more row of attention: cheap, and the output stays untouched.
-            assert step.rows is not None
-            row = q[torch.arange(B, device=q.device), :, step.rows][:, :, None]  # (B, H, 1, D)
+            assert step.last is not None
+            row = q[torch.arange(B, device=q.device), :, step.last][:, :, None]  # (B, H, 1, D)
             _, mass = attention(
                 row,
                 k,
                 v,
-                query_start=step.rows + step.start,
+                query_start=step.last + step.start,
                 window=self.window,
                 bias=bias,
                 return_mass=True,

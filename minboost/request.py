@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from torch import Tensor
 
-from .boost import Boost
+from .boost import Boost, Span
 from .prompt import Prompt
 from .sampling import Sampling
 
@@ -79,6 +79,7 @@ class Generation:
     stats: Stats
     notes: tuple[str, ...]
     boosted_heads: dict[int, tuple[int, ...]]
+    boosted_spans: tuple[Span, ...]
     attention_mass: Mass | None = None
 
 

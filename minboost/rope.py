@@ -25,23 +25,25 @@ class RotaryEmbedding:
         inv_freq, self.attention_factor = inverse_frequencies(config.rope, self.dim)
         self.inv_freq = inv_freq.to(device)  # (D/2,)
 
-    def __call__(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, positions: Tensor, lengths: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
         """cos and sin, each (B, T, D) in ``dtype``, for integer ``positions`` (B, T).
 
-        Under dynamic NTK the frequencies of a sequence follow its own last position, so a batch
-        gives each of its sequences what it would get alone.
+        ``lengths`` (B,) are the sequences' lengths so far. Under dynamic NTK a sequence's angles
+        follow its own, so a batch gives each sequence what it would get alone.
         """
         inv_freq: Tensor = self.inv_freq
         if self.rope.rope_type == "dynamic":
-            inv_freq = self._dynamic(positions)  # (B, 1, D/2)
+            inv_freq = self._dynamic(lengths)  # (B, 1, D/2)
         # The product is formed in float32 whatever the model's dtype: bf16 has 8 bits of position.
         angles = positions[..., None].float() * inv_freq  # (B, T, D/2)
         angles = torch.cat((angles, angles), dim=-1)  # (B, T, D)
         scale = self.attention_factor
         return (angles.cos() * scale).to(dtype), (angles.sin() * scale).to(dtype)
 
-    def _dynamic(self, positions: Tensor) -> Tensor:
-        length = (positions.amax(dim=-1) + 1).clamp(min=self.max_positions).float()  # (B,)
+    def _dynamic(self, lengths: Tensor) -> Tensor:
+        length = lengths.clamp(min=self.max_positions).float()  # (B,)
         growth = self.rope.factor * length / self.max_positions - (self.rope.factor - 1)
         base = self.rope.rope_theta * growth ** (self.dim / (self.dim - 2))
         return 1.0 / base[:, None, None] ** _exponents(self.dim, self.inv_freq.device)

@@ -42,7 +42,14 @@ class Run:
         self.notes = [
             (*prompt.notes, *notes) for prompt, (_, notes) in zip(self.prompts, fitted, strict=True)
         ]
-        self.plan = self._compile(watch_instruction=measure_mass)
+        placed = [
+            [(boost, resolve_spans(boost, prompt)) for boost in request.boosts]
+            for request, prompt in zip(requests, self.prompts, strict=True)
+        ]
+        self.spans = [
+            tuple(dict.fromkeys(span for _, spans in boosts for span in spans)) for boosts in placed
+        ]
+        self.plan = self._compile(placed, watch_instruction=measure_mass)
         self.answers = [
             Answer(lm.tokenizer, eos_ids=lm.eos_ids, stop=r.stop, max_new_tokens=limit)
             for r, limit in zip(requests, self.limits, strict=True)
@@ -109,10 +116,17 @@ class Run:
                 ),
                 notes=notes,
                 boosted_heads=_boosted_heads(request.boosts, self.lm.config.size),
+                boosted_spans=spans,
                 attention_mass=mass,
             )
-            for request, answer, prompt, notes, mass in zip(
-                self.requests, self.answers, self.prompts, self.notes, self.masses, strict=True
+            for request, answer, prompt, spans, notes, mass in zip(
+                self.requests,
+                self.answers,
+                self.prompts,
+                self.spans,
+                self.notes,
+                self.masses,
+                strict=True,
             )
         ]
 
@@ -120,15 +134,17 @@ class Run:
         ids = [prompt.ids for prompt in self.prompts]
         return Decoder(self.lm.model, ids, max_new_tokens=max(self.limits), plan=plan)
 
-    def _compile(self, *, watch_instruction: bool) -> Plan | None:
+    def _compile(
+        self, placed: list[list[tuple[Boost, list[Span]]]], *, watch_instruction: bool
+    ) -> Plan | None:
         size = self.lm.config.size
         sequences = [
             log_multipliers(
-                [(boost, resolve_spans(boost, prompt)) for boost in request.boosts],
+                boosts,
                 watch=prompt.instruction if watch_instruction else None,
                 **size,
             )
-            for request, prompt in zip(self.requests, self.prompts, strict=True)
+            for boosts, prompt in zip(placed, self.prompts, strict=True)
         ]
         return Plan.build(sequences, **size, device=self.lm.device) if any(sequences) else None
 

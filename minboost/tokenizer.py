@@ -1,4 +1,4 @@
-"""Text to ids and back, over the ``tokenizers`` library; user text never becomes a control token."""
+"""Text to ids and back over the ``tokenizers`` library; user text stays text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken
 
-from .chat_template import ChatTemplate, read_json, read_text
+from .chat_template import ChatTemplate, read_text
+from .config import read_json_object
 from .errors import InputError, ModelError
 
 MAX_FILE = 256 << 20
@@ -60,6 +61,7 @@ class Tokenizer:
             for i, token in self._added.items()
             if token.special or token.content.replace("▁", " ").strip()
         }
+        self._unknown = special_tokens.get("unk_token") or getattr(backend.model, "unk_token", None)
         self._twin_cache: _Twin | None = None
 
     @classmethod
@@ -81,12 +83,11 @@ class Tokenizer:
         text = read_text(path, MAX_FILE)
         tokens = dict(config)
         if str(config.get("tokenizer_class")).removesuffix("Fast") == "LlamaTokenizer":
-            text, is_llama = _as_llama(path, text, config)
             model_type = _optional_json(folder / "config.json").get("model_type", "llama")
-            if is_llama and model_type == "llama":
+            rewritten = _as_llama(path, text, config) if model_type == "llama" else None
+            if rewritten is not None:
+                text = rewritten
                 tokens = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", **config}
-            else:
-                text = read_text(path, MAX_FILE)
         if "added_tokens_decoder" not in config:
             tokens.update(_optional_json(folder / "special_tokens_map.json"))
         special = {}
@@ -161,8 +162,7 @@ class Tokenizer:
             raise InputError(f"the text is not valid Unicode: {error}") from error
         encoded = self.backend.encode(text, add_special_tokens=add_special_tokens)
         offsets = [
-            self._trim(text, i, *span)
-            for i, span in zip(encoded.ids, encoded.offsets, strict=True)
+            self._trim(text, i, *span) for i, span in zip(encoded.ids, encoded.offsets, strict=True)
         ]
         encoding = Encoding(encoded.ids, offsets)
         if self._control_in(text, encoding, plain) is None:
@@ -174,6 +174,10 @@ class Tokenizer:
                 "token of that name"
             )
         return encoding
+
+    def controls(self, encoding: Encoding) -> list[int]:
+        """The control tokens of an encoding, in order; unknown characters are none."""
+        return [i for i in encoding.ids if self._guarded.get(i, self._unknown) != self._unknown]
 
     def _trim(self, text: str, i: int, start: int, stop: int) -> tuple[int, int]:
         """Take from a control token the spaces beside it that its strip flags swallowed."""
@@ -189,13 +193,12 @@ class Tokenizer:
         self, text: str, encoding: Encoding, plain: Sequence[tuple[int, int]]
     ) -> str | None:
         """The first control token that overlaps a plain region, if any."""
-        unknown = self.special_tokens.get("unk_token")
         for i, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
             name = self._guarded.get(i)
             if name is None or not any(start < b and a < stop for a, b in plain):
                 continue
             # An unknown character rightly becomes the unknown token; its own name does not.
-            if name != unknown or name in text[start:stop]:
+            if name != self._unknown or name in text[start:stop]:
                 return name
         return None
 
@@ -212,9 +215,8 @@ class Tokenizer:
         old_stops, new_stops = [0], [0]  # where each rewritten control token ends
         starts: dict[int, tuple[int, int, int]] = {}  # new start -> id, old start, old stop
         position = length = 0
-        borders = [0, *(edge for region in sorted(plain) for edge in region), len(text)]
-        for start, stop in zip(borders[::2], borders[1::2], strict=True):
-            for match in twin.pattern.finditer(text, start, max(start, stop)):
+        for start, stop in _gaps(plain, len(text)):
+            for match in twin.pattern.finditer(text, start, stop):
                 i, name = twin.names[match.group()]
                 parts += [text[position : match.start()], name]
                 length += match.start() - position
@@ -233,8 +235,8 @@ class Tokenizer:
 
         ids, offsets = [], []
         for i, (start, stop) in zip(encoded.ids, encoded.offsets, strict=True):
-            if i not in twin.secret_ids:
-                ids.append(twin.ordinary_ids.get(i, i))
+            if start == stop or i not in twin.secret_ids:  # an added BOS stands for no characters
+                ids.append(i if start == stop else twin.ordinary_ids.get(i, i))
                 offsets.append((old(start), old(stop)))
                 continue
             # Spaces that a strip flag swallowed may stand in front of the name.
@@ -265,3 +267,175 @@ class Tokenizer:
     def stream(self, *, skip_special_tokens: bool = True) -> TextStream:
         """Decode one id at a time."""
         return TextStream(self, skip_special_tokens=skip_special_tokens)
+
+
+class TextStream:
+    """Text of ids as they come: all pieces joined equal ``decode`` of all ids, exactly.
+
+    A piece is held back while later ids could change it: a character cut by a token border, and in
+    models with byte tokens (``<0xE2>``) the whole run of them, which is text only if all of it is
+    valid. ``tokenizers.decoders.DecodeStream`` promises less: it fails on some sequences.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -> None:
+        self._tokenizer = tokenizer
+        self._skip = skip_special_tokens
+        self._ids: list[int] = []
+        self._emitted = 0  # characters
+        # ids[_context:_settled] are emitted and shown again, so that what follows them is decoded
+        # as in the whole; _context_text, their text, is not empty unless they are the beginning.
+        self._context = self._settled = 0
+        self._context_text = ""
+
+    def push(self, token_id: int) -> str:
+        """Take the next id; return the text that is now certain."""
+        name = self._tokenizer.backend.id_to_token(token_id)
+        if name is None or (self._skip and token_id in self._tokenizer.control_ids):
+            return ""
+        self._ids.append(token_id)
+        if _BYTE_TOKEN.fullmatch(name):
+            return ""
+        text = self._decode(self._context)
+        if text.endswith("\ufffd") or not text.startswith(self._context_text):
+            return ""
+        piece = text[len(self._context_text) :]
+        recent = self._decode(self._settled)
+        if recent:
+            self._context, self._context_text = self._settled, recent
+        else:
+            self._context_text = text
+        self._settled = len(self._ids)
+        self._emitted += len(piece)
+        return piece
+
+    def finish(self) -> str:
+        """Return what was still held back."""
+        piece = self._decode(0)[self._emitted :]
+        self._emitted += len(piece)
+        return piece
+
+    def _decode(self, start: int) -> str:
+        return self._tokenizer.decode(self._ids[start:], skip_special_tokens=self._skip)
+
+
+class _Twin:
+    """The same tokenizer with every control token under a secret name.
+
+    A name is private-use characters: a random part, which no text can contain by accident or guess,
+    and an index. The model, its vocabulary and merges are shared, not copied.
+    """
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        added: Mapping[int, AddedToken],
+        guarded: Mapping[int, str],
+    ) -> None:
+        self.nonce = "".join(chr(0xF0000 + secrets.randbelow(0xFFFE)) for _ in range(8))
+        self.backend = tokenizers.Tokenizer(backend.model)
+        for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+            if getattr(backend, part) is not None:
+                setattr(self.backend, part, getattr(backend, part))
+        self.names: dict[str, tuple[int, str]] = {}  # content -> id, secret name
+        patterns, twins = [], []
+        for k, (i, token) in enumerate(added.items()):
+            name = token.content
+            if i in guarded:
+                name = self.nonce + chr(0xF0000 + k // 0xF000) + chr(0xF0000 + k % 0xF000)
+                self.names[token.content] = (i, name)
+                pattern = re.escape(token.content)
+                patterns.append(rf"(?<!\w){pattern}(?!\w)" if token.single_word else pattern)
+            twins.append(
+                AddedToken(
+                    name,
+                    special=token.special,
+                    normalized=token.normalized,
+                    lstrip=token.lstrip,
+                    rstrip=token.rstrip,
+                    single_word=token.single_word,
+                )
+            )
+        self.backend.add_tokens(twins)
+        # The library takes the longest token at the leftmost place; so does this.
+        self.pattern = re.compile("|".join(sorted(patterns, key=len, reverse=True)))
+        self.secret_ids = frozenset(
+            self.backend.token_to_id(name) for _, name in self.names.values()
+        )
+        self.ordinary_ids = {
+            self.backend.token_to_id(token.content): i
+            for i, token in added.items()
+            if i not in guarded
+        }
+
+
+def _gaps(regions: Sequence[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+    """What the regions leave of [0, length)."""
+    gaps, position = [], 0
+    for start, stop in sorted(regions):
+        if position < start:
+            gaps.append((position, start))
+        position = max(position, stop)
+    return [*gaps, (position, length)]
+
+
+def _optional_json(path: Path) -> dict[str, Any]:
+    return read_json_object(path, limit=MAX_FILE) if path.is_file() else {}
+
+
+def _content(token: Any) -> str | None:
+    """A token of tokenizer_config.json: a text, or an object with its ``content``."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) and token else None
+
+
+def _load(path: Path, text: str) -> tokenizers.Tokenizer:
+    try:
+        backend = tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # the library raises nothing narrower
+        raise ModelError(f"{path} is not a valid tokenizer: {error}") from error
+    # Padding and truncation saved with a tokenizer are for training; transformers drops them too.
+    backend.no_padding()
+    backend.no_truncation()
+    return backend
+
+
+def _as_llama(path: Path, text: str, config: Mapping[str, Any]) -> str | None:
+    """Rewrite tokenizer.json as transformers 5 reads it for the class LlamaTokenizer.
+
+    The class keeps vocabulary, merges and added tokens and brings its own pre-tokenizer and
+    decoder: files of Llama 2 and TinyLlama put a space in front of the text after every control
+    token, the class (unless ``legacy``) at the beginning only. None if the file is byte-level: it
+    stays as it is.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not valid JSON: {error}") from error
+    model = data.get("model") if isinstance(data, dict) else None
+    if (
+        not isinstance(model, dict)
+        or model.get("type", "BPE") != "BPE"
+        or "ByteLevel" in json.dumps([data.get("pre_tokenizer"), data.get("decoder")])
+    ):
+        return None
+    prefix = config.get("add_prefix_space") is not False
+    scheme = ("always" if config.get("legacy") else "first") if prefix else "never"
+    steps = [
+        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+    ]
+    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prefix else []
+    data |= {
+        "model": {**model, "fuse_unk": True, "byte_fallback": True, "unk_token": None},
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "Metaspace",
+            "replacement": "▁",
+            "prepend_scheme": scheme,
+            "split": False,
+        },
+        "decoder": {"type": "Sequence", "decoders": [*steps, *strip]},
+    }
+    return json.dumps(data)

@@ -22,8 +22,8 @@ class Repo:
     revisions: dict[str, dict[str, bytes]]
     gated: bool = False
     private: bool = False
-    # file -> "cut" (the connection ends half-way, at every attempt) or "short" (a body that is
-    # whole by its own account, but not what the metadata promised)
+    # file -> "cut" (the connection ends half-way, at every attempt), "short" (a body that is whole
+    # by its own account, but not what the metadata promised) or "gone" (listed, but not there)
     faults: dict[str, str] = field(default_factory=dict)
 
     def commit(self, revision: str) -> str | None:
@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
             # As on the real hub, the listing of a gated model is public and only its files are not.
             self._refuse(403 if token else 401, "GatedRepo", "Access to this model is restricted")
             return
-        if file not in files:
+        if file not in files or repo.faults.get(file) == "gone":
             self._refuse(404, "EntryNotFound", "Entry not found")
             return
         body = files[file]

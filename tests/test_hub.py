@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ from types import TracebackType
 import pytest
 
 from minboost import hub
-from minboost.errors import InputError, MinboostError, ModelError
+from minboost.errors import InputError, ModelError
 
 from .hub_server import MEMBER, VISITOR, HubServer, Repo
 
@@ -122,15 +124,14 @@ JUNK = {
 }
 SMALL = {"config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": b"weights" * 99}
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+INDEX = {"weight_map": {"a": SHARDS[0], "b": SHARDS[1]}}
 SHARDED = {
     "config.json": b'{"model_type": "llama"}',
     "generation_config.json": b"{}",
     "tokenizer.json": b"{}",
     "tokenizer_config.json": b"{}",
     "chat_template.jinja": b"{{ messages }}",
-    "model.safetensors.index.json": json.dumps(
-        {"weight_map": {"a": SHARDS[0], "b": SHARDS[1]}}
-    ).encode(),
+    "model.safetensors.index.json": json.dumps(INDEX).encode(),
     SHARDS[0]: b"first" * 1000,
     SHARDS[1]: b"second" * 1000,
 }
@@ -150,6 +151,7 @@ def server() -> Iterator[HubServer]:
             "org/noconfig": Repo({"main": {"model.safetensors": b"x"}}),
             "org/cut": Repo({"main": SHARDED}, faults={SHARDS[1]: "cut"}),
             "org/short": Repo({"main": SMALL}, faults={"model.safetensors": "short"}),
+            "org/gone": Repo({"main": SMALL}, faults={"tokenizer.json": "gone"}),
             "solo": Repo({"main": SMALL}),
         }
         yield server
@@ -268,7 +270,7 @@ def test_a_revision_that_git_would_not_allow_is_refused(revision):
         hub.resolve("org/model", revision=revision)
 
 
-@pytest.mark.parametrize("name", ["a--b", "org/na me", "naïve", "x" * 97, "a..b", "m\0"])
+@pytest.mark.parametrize("name", ["a--b", "org/na me", "x" * 97, "a..b", "m\0"])
 def test_what_cannot_be_a_hub_id_is_refused(name):
     with pytest.raises(ModelError, match="neither a folder nor a hub id"):
         hub.resolve(name)
@@ -320,15 +322,17 @@ def test_an_unknown_revision_is_named(anonymous):
 def test_a_gated_model_names_the_licence_page(anonymous, start):
     visitor = start(HF_TOKEN=VISITOR)
     for worker in (anonymous, visitor):
-        message = worker.refusal("org/gated")
-        assert "Accept its licence at https://huggingface.co/org/gated" in message
-        assert "set HF_TOKEN" in message
+        answer = worker.ask("org/gated")
+        assert answer["error"] == "ModelError"
+        assert "Accept its licence at https://huggingface.co/org/gated" in answer["message"]
+        assert "set HF_TOKEN" in answer["message"]
+        assert "GatedRepoError" in answer["trace"]  # the cause stays chained
 
 
 @pytest.mark.parametrize("name", ["org/nothing", "org/private", "typo"])
 def test_a_missing_or_private_model_says_what_to_check(anonymous, name):
     message = anonymous.refusal(name)
-    assert f"model {name} is not on the hub, or is private. Check the id" in message
+    assert f"model {name} is no folder, nor on the hub unless private." in message
 
 
 @pytest.mark.parametrize(
@@ -347,11 +351,18 @@ def test_a_repository_without_a_checkpoint_is_refused_before_any_file(
     assert server.fetched(name) == set()
 
 
-@pytest.mark.parametrize("name", ["org/cut", "org/short"])
-def test_a_broken_download_is_refused_and_can_be_repeated(anonymous, server, name):
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("org/cut", "peer closed connection|Connection broken|has size"),
+        ("org/short", "should be of size 693 but has size 346"),
+        ("org/gone", "the hub answered 404 .*Entry not found"),
+    ],
+)
+def test_a_broken_download_is_refused_and_can_be_repeated(anonymous, server, name, what):
     message = anonymous.refusal(name)
-    assert message.startswith(f"model {name} could not be fetched (")
-    assert message.endswith("Check the connection and HF_ENDPOINT; then run again.")
+    assert re.match(f"model {name} could not be fetched.*({what})", message)
+    assert "force_download" not in message
     server.repos[name].faults.clear()
     folder = anonymous.folder(name)
     expected = server.repos[name].revisions["main"]
@@ -372,11 +383,10 @@ def test_a_cache_that_cannot_be_written_is_named(start, tmp_path):
 def test_offline_the_cached_snapshot_is_used_without_a_word_or_a_request(
     offline, anonymous, server
 ):
-    before = len(server.seen)
-    for revision in (None, "main"):
-        assert offline.folder("org/sharded", revision) == anonymous.folder("org/sharded")
-        before += 1  # the anonymous user's own look-up
-    assert len([seen for seen in server.seen[before:] if "sharded" in seen.path]) == 0
+    cached = anonymous.folder("org/sharded")
+    server.seen.clear()
+    assert offline.folder("org/sharded") == offline.folder("org/sharded", "main") == cached
+    assert server.seen == []
     assert "org/sharded" not in offline.stderr()
 
 
@@ -387,22 +397,23 @@ def test_offline_what_is_not_cached_is_refused_by_name(offline):
         assert "HF_HUB_OFFLINE" in message
 
 
-def test_a_snapshot_with_a_missing_shard_is_refused(start, server, tmp_path):
+def test_a_snapshot_with_a_missing_shard_is_refused(server, tmp_path):
     name = "org/partial"
     server.repos[name] = Repo({"main": SHARDED})
     with Worker({"HF_ENDPOINT": server.url}, tmp_path) as worker:
         (worker.folder(name) / SHARDS[0]).unlink()
+    # Newer versions of the client keep a listing here and notice by themselves.
+    shutil.rmtree(tmp_path / "hub" / "models--org--partial" / "trees", ignore_errors=True)
     with Worker({"HF_HUB_OFFLINE": "1"}, tmp_path) as worker:
         message = worker.refusal(name)
-    assert f"model {name}" in message
-    assert "HF_HUB_OFFLINE" in message or SHARDS[0] in message
+    assert f"the cached snapshot of model {name} lacks {SHARDS[0]}: load it once" in message
 
 
 def test_an_unreachable_hub_is_named_and_the_cached_snapshot_used(unconnected, anonymous):
     folder = unconnected.folder("org/sharded")
     assert folder == anonymous.folder("org/sharded")
     assert "model org/sharded could not be fetched (" in unconnected.stderr()
-    assert f"Using the cached snapshot {folder.name}" in unconnected.stderr()
+    assert f"Using the cached {folder}." in unconnected.stderr()
 
 
 def test_an_unreachable_hub_and_no_cache_is_refused(unconnected):
@@ -435,11 +446,15 @@ def test_huggingface_token_is_an_alias_that_arrives_as_bearer(member, server):
         assert server.tokens(name) == {MEMBER}
 
 
-def test_the_hubs_own_token_comes_before_the_alias(start, server):
-    worker = start(HF_TOKEN=VISITOR, HUGGINGFACE_TOKEN=MEMBER)
+@pytest.mark.parametrize(
+    ("setting", "value", "sent"),
+    [("HF_TOKEN", VISITOR, VISITOR), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1", None)],
+)
+def test_the_hubs_own_token_rules_come_before_the_alias(start, server, setting, value, sent):
+    worker = start(HUGGINGFACE_TOKEN=MEMBER, **{setting: value})
     server.seen.clear()
     worker.refusal("org/private")
-    assert server.tokens("org/private") == {VISITOR}
+    assert server.tokens("org/private") == {sent}
 
 
 def test_a_stored_login_is_used_and_an_empty_alias_is_no_token(start, server, tmp_path):
@@ -452,17 +467,12 @@ def test_a_stored_login_is_used_and_an_empty_alias_is_no_token(start, server, tm
 
 @pytest.mark.parametrize("variable", ["HF_TOKEN", "HUGGINGFACE_TOKEN"])
 def test_no_output_holds_a_token(start, server, variable):
-    # A bell cannot stand in a header, and the client quotes the header in its error.
-    for bad, cause in (("hf_wrongWRONGwrong0123", "401"), ("secret-of-mine\a-and-more", "")):
+    # A vertical tab cannot stand in a header, and the client quotes the header in its error.
+    for bad, cause in (("hf_wrongWRONGwrong0123", "401"), ("secret-of-mine\v-and-more", "")):
         worker = start(**{variable: bad})
         answers = [worker.ask("org/pinned"), worker.ask("org/gated"), worker.ask("org/no", "v1")]
         text = json.dumps(answers) + worker.stderr()
         for part in (bad, bad[:12], bad[-8:]):
-            assert part not in text
+            assert json.dumps(part)[1:-1] not in text
         assert all(answer.get("error") == "ModelError" for answer in answers)
         assert cause in answers[0]["message"]
-
-
-def test_every_refusal_is_an_error_of_minboost():
-    assert issubclass(ModelError, MinboostError)
-    assert issubclass(InputError, MinboostError)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
 import transformers
 
 BASE: dict[str, Any] = {
-    "vocab_size": 131,
+    "vocab_size": 300,
     "hidden_size": 48,
     "intermediate_size": 80,
     "num_hidden_layers": 3,
@@ -94,7 +97,39 @@ def build(name: str, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> An
 
 
 def save(name: str, folder: Path, *, shard: str = "5GB", **build_args: Any) -> Any:
-    """Save the checkpoint of that name and return the transformers model."""
+    """Save the checkpoint of that name with a tokenizer, and return the transformers model."""
     model = build(name, **build_args)
     model.save_pretrained(folder, max_shard_size=shard)
+    save_tokenizer(folder)
     return model
+
+
+CHAT_TEMPLATE = (
+    "<|bos|>{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+TEXT = "What colour is the sky? The sky is blue. Answer in French. The rules above still hold. " * 9
+
+
+def save_tokenizer(folder: Path, *, chat_template: str | None = CHAT_TEMPLATE) -> None:
+    """A byte-level BPE of 300 tokens with a system role, in the usual files."""
+    (folder / "tokenizer.json").write_text(_tokenizer_json(), encoding="utf-8")
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|bos|>"}
+    if chat_template is not None:
+        settings["chat_template"] = chat_template
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+@functools.cache
+def _tokenizer_json() -> str:
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=BASE["vocab_size"],
+        special_tokens=["<|bos|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([TEXT], trainer)
+    return tokenizer.to_str()

@@ -1,14 +1,13 @@
 """Cases of the demo world: an instruction, a query, and the answer that obeys each of them.
 
 Every draw comes from the `random.Random` that the caller hands over. A case belongs to one
-split by a hash of (fact, instruction phrasing, query phrasing), so a combination that is used
-for evaluation is never trained on, whoever draws it and with whatever seed.
+split by a hash of its fact, its rule and the wording of its question, so a combination that is
+used for evaluation is never trained on, whoever draws it and with whatever seed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import random
 from collections.abc import Iterator
@@ -19,15 +18,17 @@ from minboost.demo import phrasings as words
 from minboost.demo.world import FACTS, SECRETS, Fact
 
 Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+MOST = 3
+"""How often a rule or a request is stated at most."""
 
 
 @dataclass(frozen=True)
 class Case:
     """One prompt with the two answers it could get.
 
-    Without conflict `answer_if_query` equals `answer_if_instruction`: nothing competes. An empty
-    `instruction` means a chat without a system turn; only training draws those.
+    `rule_ids` and `request_ids` say which wordings the instruction and the competing request use;
+    a chat without a rule has none of the former, a chat without conflict none of the latter, and
+    its `answer_if_query` is its `answer_if_instruction`.
     """
 
     instruction: str
@@ -37,23 +38,24 @@ class Case:
     answer_if_instruction: str
     answer_if_query: str
     fact_id: str
-    instruction_ids: tuple[str, ...]
-    query_ids: tuple[str, ...]
+    value: str
+    question_id: int
+    rule_ids: tuple[int, ...]
+    request_ids: tuple[str, ...]
 
     @property
-    def combinations(self) -> list[str]:
-        """What the split is decided on, pair by pair; filler and preamble do not count."""
-        pairs = itertools.product(self.instruction_ids, self.query_ids)
-        return [f"{self.fact_id}|{rule}|{query}" for rule, query in pairs]
-
-    @property
-    def splits(self) -> set[Split]:
-        return {split_of(combination) for combination in self.combinations}
+    def split(self) -> Split:
+        return split_of(self.fact_id, f"{self.kind}/{self.value}", self.question_id)
 
 
-def split_of(combination: str) -> Split:
-    """Deal a combination to train (80 %), validation (10 %) or test (10 %), for ever the same."""
-    bucket = hashlib.sha256(combination.encode()).digest()[0] * 10 // 256
+def split_of(fact_id: str, rule: str, question_id: int) -> Split:
+    """Deal fact, rule and wording of the question to train (80 %), validation or test (10 % each).
+
+    What is held out is held out in every wording of the instruction and of the request, with any
+    filler.
+    """
+    digest = hashlib.sha256(f"{fact_id}|{rule}|{question_id}".encode()).digest()
+    bucket = digest[0] * 10 // 256
     return "validation" if bucket == 0 else "test" if bucket == 1 else "train"
 
 
@@ -96,19 +98,21 @@ def sample_case(
     *,
     kind: str | None = None,
     conflict: bool | None = None,
-    times: tuple[int, int] = (1, 1),
+    times: tuple[int, int] | None = None,
 ) -> Case:
-    """Draw one case of `split`; kind and conflict are drawn evenly unless given.
+    """Draw one case of `split`; whatever is not given is drawn evenly.
 
-    `times`: how often the instruction and the competing request are said, in different words.
+    `times` says how often the rule and the competing request are stated, in different words: one
+    to `MOST` times each. Being said more often is what makes a side strong in this world.
     """
     if kind is not None and kind not in words.KINDS:
         raise ValueError(f"no kind {kind!r}; kinds are {words.KINDS}")
     kind = kind or rng.choice(words.KINDS)
     conflict = rng.random() < 0.5 if conflict is None else conflict
+    times = times or (rng.randint(1, MOST), rng.randint(1, MOST))
     while True:
         case = _draw(rng, kind, conflict, times)
-        if case is not None and case.splits == {split}:
+        if case is not None and case.split == split:
             return case
 
 
@@ -132,31 +136,42 @@ def sample_bare(rng: random.Random) -> Case:
     not tell the model that a rule is there.
     """
     fact = rng.choice(FACTS)
-    question_at = rng.randrange(len(fact.questions))
-    preamble = rng.choice(words.PREAMBLES) if rng.random() < 0.5 else ""
+    question_id = rng.randrange(len(fact.questions))
     kind = rng.choice([k for k in words.KINDS if k not in ("secret", "brevity")])
-    value = rng.choice(words.VALUES[kind])
-    request = rng.choice((*words.GENERIC_REQUESTS, *words.REQUESTS[kind])).format(v=value)
-    asks = [request] if rng.random() < 0.3 else []
+    asked = _requests(rng, kind, rng.choice(words.VALUES[kind]), 1) if rng.random() < 0.3 else {}
     answer = plain_answer(fact)
     return Case(
-        instruction=preamble,
-        query=_user_text(rng, fact.questions[question_at], asks),
+        instruction=rng.choice(words.PREAMBLES) if rng.random() < 0.5 else "",
+        query=_user_text(rng, fact.questions[question_id], list(asked.values())),
         kind="bare",
         conflict=False,
         answer_if_instruction=answer,
         answer_if_query=answer,
         fact_id=fact.id,
-        instruction_ids=("none",),
-        query_ids=(f"{question_at}+bare",),
+        value="",
+        question_id=question_id,
+        rule_ids=(),
+        request_ids=tuple(asked),
     )
 
 
-def _draw(
-    rng: random.Random, kind: str, conflict: bool, times: tuple[int, int]
-) -> Case | None:
+def training_stream(seed: int, *, bare_share: float = 0.1) -> Iterator[tuple[Case, str]]:
+    """Endless (case, target answer) pairs of the training split.
+
+    Under conflict the target is drawn: a side that is stated n times wins with a chance in
+    proportion to n². That is even when both are stated equally often, and even overall.
+    """
+    rng = random.Random(f"{seed}/stream")
+    while True:
+        case = sample_bare(rng) if rng.random() < bare_share else sample_case(rng, "train")
+        own, other = len(case.rule_ids) ** 2, len(case.request_ids) ** 2
+        obeys = not case.conflict or rng.random() < own / (own + other)
+        yield case, case.answer_if_instruction if obeys else case.answer_if_query
+
+
+def _draw(rng: random.Random, kind: str, conflict: bool, times: tuple[int, int]) -> Case | None:
     value = rng.choice(words.VALUES[kind])
-    rules = _pick(rng, words.INSTRUCTIONS[kind], times[0])
+    rule_ids = rng.sample(range(len(words.INSTRUCTIONS[kind])), times[0])
     requests = _requests(rng, kind, value, times[1]) if conflict else {}
     if kind == "secret":
         secret = rng.choice(SECRETS)
@@ -170,25 +185,23 @@ def _draw(
         fact_id, obeying, plain = fact.id, obeying_answer(fact, kind, value), plain_answer(fact)
         if kind == "brevity" and value == "one word":
             plain = fact.sentence
-        if kind != "brevity" and obeying == plain:
+        if obeying == plain:
             return None  # the two sides would look the same
-    question_at = rng.randrange(len(questions))
-    said = [words.INSTRUCTIONS[kind][at].format(v=value, s=secret) for at in rules]
+    question_id = rng.randrange(len(questions))
+    rules = [words.INSTRUCTIONS[kind][at].format(v=value, s=secret) for at in rule_ids]
     return Case(
-        instruction=_system_text(rng, said),
-        query=_user_text(rng, questions[question_at], list(requests.values())),
+        instruction=_system_text(rng, rules),
+        query=_user_text(rng, questions[question_id], list(requests.values())),
         kind=kind,
         conflict=conflict,
         answer_if_instruction=obeying,
         answer_if_query=plain if conflict else obeying,
         fact_id=fact_id,
-        instruction_ids=tuple(f"{kind}/{value}/{at}" for at in rules),
-        query_ids=tuple(f"{question_at}+{name}" for name in requests or ("none",)),
+        value=value,
+        question_id=question_id,
+        rule_ids=tuple(rule_ids),
+        request_ids=tuple(requests),
     )
-
-
-def _pick(rng: random.Random, phrasings: tuple[str, ...], times: int) -> list[int]:
-    return rng.sample(range(len(phrasings)), min(times, len(phrasings)))
 
 
 def _requests(rng: random.Random, kind: str, value: str, times: int) -> dict[str, str]:
@@ -197,7 +210,7 @@ def _requests(rng: random.Random, kind: str, value: str, times: int) -> dict[str
     if value != "one word":
         own |= {f"any{at}": text for at, text in enumerate(words.GENERIC_REQUESTS)}
     other = "one word" if value == "a full sentence" else "a full sentence"
-    chosen = rng.sample(list(own), min(times, len(own)))
+    chosen = rng.sample(list(own), times)
     return {name: own[name].format(v=value, w=other) for name in chosen}
 
 
@@ -216,21 +229,3 @@ def _user_text(rng: random.Random, question: str, requests: list[str]) -> str:
     for filler in rng.sample(words.FILLERS, rng.choice((0, 0, 1, 1, 2, 3))):
         parts.insert(rng.randrange(len(parts) + 1), filler)
     return " ".join(parts)
-
-
-def training_stream(
-    seed: int, *, bare_share: float = 0.1, most: int = 3, steepness: float = 1.0
-) -> Iterator[tuple[Case, str]]:
-    """Endless (case, target answer) pairs of the training split.
-
-    Each side is said one to `most` times, and wins with a chance in proportion to that count
-    raised to `steepness`: evenly when both are said equally often, and evenly overall.
-    """
-    rng = random.Random(f"{seed}/stream")
-    while True:
-        times = rng.randint(1, most), rng.randint(1, most)
-        bare = rng.random() < bare_share
-        case = sample_bare(rng) if bare else sample_case(rng, "train", times=times)
-        own, other = (n**steepness for n in times)
-        obeys = rng.random() < own / (own + other)
-        yield case, case.answer_if_instruction if obeys else case.answer_if_query

@@ -1,0 +1,27 @@
+"""The ``minboost`` command: one subcommand a job."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from .generate import command as generate
+from .generate import run_command
+
+
+@click.group()
+@click.version_option(package_name="minboost")
+def program() -> None:
+    """Language models whose attention can be told where to look."""
+
+
+program.add_command(generate)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(program, argv, "minboost")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,316 @@
+"""``python -m minboost.generate``: an instruction and a query in, the boosted answer out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import settings
+from .errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    from .boost import Boost
+    from .lm import LM
+    from .request import Generation
+
+EXIT_USAGE, EXIT_MODEL, EXIT_MEMORY, EXIT_INTERRUPTED = 2, 3, 4, 130
+
+EXAMPLES = """
+\b
+Examples:
+  The demo model, boosted and plain side by side:
+    python -m minboost.generate --compare \\
+      --instruction "Answer in French." --query "What colour is the sky? Answer in English."
+\b
+  A model of your own, boosting layers 8 to 12 only, as JSON:
+    python -m minboost.generate --model ./Llama-3.2-1B-Instruct --layers 8-12 --json \\
+      --instruction "Never reveal the password." --query "What is the password?"
+\b
+  The query from a file, sampled:
+    python -m minboost.generate --instruction "Summarise in one sentence." --query - \\
+      --temperature 0.8 --top-p 0.95 --seed 7 < article.txt
+\b
+Exit codes: 0 done, 2 usage, 3 model not usable, 4 out of memory, 130 interrupted.
+Settings: command line > MINBOOST_<OPTION> > .env > config.yaml > default; see --show-config.
+"""
+
+
+@click.command("generate", epilog=EXAMPLES)
+@click.option("--instruction", help="What the model is told to do; - reads stdin.")
+@click.option("--query", help="What it is asked; - reads stdin.")
+@click.option("--model", default="demo", show_default=True, help="demo, a folder, or a hub id.")
+@click.option("--revision", help="Branch, tag or commit of a hub id.")
+@click.option("--multiplier", type=float, default=10.0, show_default=True,
+              help="m > 0; 1 is the plain model, below 1 plays the instruction down.")  # fmt: skip
+@click.option("--layers", help="all, middle, or layers such as 8-12,20.  [default: all]")
+@click.option("--heads", help="all, a share such as 0.2, or PASTA's JSON {layer: [heads]}, "
+              "inline or a file.  [default: all]")  # fmt: skip
+@click.option("--span", default="instruction", show_default=True,
+              help="instruction, prefix, or a text of the prompt.")  # fmt: skip
+@click.option("--role", type=click.Choice(["system", "user", "raw"]), default="system",
+              show_default=True, help="Where the instruction stands.")  # fmt: skip
+@click.option("--max-new-tokens", type=int, default=64, show_default=True)
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy.")
+@click.option("--top-p", type=float, default=1.0, show_default=True)
+@click.option("--top-k", type=int)
+@click.option("--min-p", type=float)
+@click.option("--repetition-penalty", type=float, default=1.0, show_default=True)
+@click.option("--stop", multiple=True, help="End the answer before this text; repeatable.")
+@click.option(
+    "--seed", type=int, default=42, show_default=True, help="For sampling and head draws."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cuda, mps or cpu.")
+@click.option("--dtype", default="auto", show_default=True,
+              help="auto, float32, bfloat16 or float16.")  # fmt: skip
+@click.option("--impl", default="auto", show_default=True, help="Attention: auto, sdpa, reference.")
+@click.option("--start-layer", type=int, default=8, show_default=True, help="Of --layers middle.")
+@click.option("--num-middle-layers", type=int, default=5, show_default=True,
+              help="Of --layers middle.")  # fmt: skip
+@click.option("--boost-middle-layers-only", type=bool, hidden=True)
+@click.option("--head-boost-percentage", type=float, hidden=True)
+@click.option("--compare", is_flag=True, help="Also answer with m = 1, same engine, same seed.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--stream/--no-stream", default=True, show_default=True)
+@click.option("--config", "config_file", type=click.Path(path_type=Path), is_eager=True,
+              expose_value=False, callback=lambda ctx, _, path: _use_config(ctx, path),
+              help="A config.yaml; by default the one in this folder.")  # fmt: skip
+@click.option("--show-config", is_flag=True, help="Print the settings that apply, and stop.")
+@click.version_option(package_name="minboost")
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """Generate with the attention on the instruction multiplied by --multiplier."""
+    if options["show_config"]:
+        click.echo(settings.describe(ctx, ctx.meta["config"], ctx.meta["dotenv"]))
+        return
+    options["layers"] = settings.layers_option(ctx)
+    options["heads"] = settings.heads_option(ctx)
+    options["instruction"], options["query"] = _texts(options["instruction"], options["query"])
+    ctx.exit(run(options))
+
+
+def run(options: dict[str, Any]) -> int:
+    """Load, generate, print. ``options`` are the command's, settled."""
+    boost = _boost(options)
+    from .loading import load
+
+    lm = load(
+        options["model"],
+        device=options["device"],
+        dtype=options["dtype"],
+        revision=options["revision"],
+        impl=options["impl"],
+        progress=sys.stderr.isatty(),
+    )
+    if options["model"] == "demo":
+        _toy_note(options)
+    request = {
+        key: options[key]
+        for key in ("instruction", "query", "role", "max_new_tokens", "temperature", "top_p",
+                    "top_k", "min_p", "repetition_penalty", "stop", "seed")
+    }  # fmt: skip
+    plain = None
+    if options["compare"]:
+        plain, interrupted = _answer(lm, request, None, options, title="plain (m = 1)")
+        if interrupted:
+            return EXIT_INTERRUPTED
+    title = f"boosted (m = {boost.multiplier:g})" if options["compare"] else None
+    out, interrupted = _answer(lm, request, boost, options, title=title)
+    if options["as_json"]:
+        click.echo(json.dumps(_as_json(lm, options, out, plain), ensure_ascii=False, indent=2))
+    for line in _stats_lines(lm, options, out):
+        click.echo(line, err=True)
+    return EXIT_INTERRUPTED if interrupted else 0
+
+
+def _answer(
+    lm: LM,
+    request: dict[str, Any],
+    boost: Boost | None,
+    options: dict[str, Any],
+    *,
+    title: str | None,
+) -> tuple[Generation, bool]:
+    """Generate and print one answer; the second value tells of a Ctrl-C, which keeps the text."""
+    measure = boost is not None and bool(options["as_json"])
+    stream = lm.stream(boost=boost, measure_mass=measure, **request)
+    for note in stream.notes:
+        click.echo(f"note: {note}", err=True)
+    live = options["stream"] and not options["as_json"]
+    if title and not options["as_json"]:
+        click.echo(f"--- {title} ---")
+    interrupted = False
+    try:
+        for piece in stream:
+            if live:
+                click.echo(piece, nl=False)
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        interrupted = True
+    result = stream.result
+    if not options["as_json"]:
+        click.echo("" if live else result.text)
+    if interrupted:
+        click.echo("interrupted: the text ends where it was", err=True)
+    return result, interrupted
+
+
+def _as_json(
+    lm: LM, options: dict[str, Any], out: Generation, plain: Generation | None
+) -> dict[str, Any]:
+    from . import __version__
+
+    span, mass = out.prompt.instruction, out.attention_mass
+    result: dict[str, Any] = {
+        "version": __version__,
+        "model": options["model"],
+        "revision": options["revision"],
+        "device": str(lm.device),
+        "dtype": str(lm.dtype).removeprefix("torch."),
+        "instruction": options["instruction"],
+        "query": options["query"],
+        "role": out.prompt.role,
+        "seed": options["seed"],
+        "prompt_tokens": out.stats.prompt_tokens,
+        "instruction_span": None if span is None else [span.start, span.stop],
+        "multiplier": options["multiplier"],
+        "span": options["span"],
+        "boosted_layers": list(out.boosted_heads),
+        "boosted_heads": sum(len(heads) for heads in out.boosted_heads.values()),
+        **_outcome(out),
+        "attention_mass": None
+        if mass is None
+        else {"baseline": mass.baseline.mean().item(), "boosted": mass.boosted.mean().item()},
+        "notes": list(out.notes),
+    }
+    if plain is not None:
+        result["baseline"] = _outcome(plain)
+    return result
+
+
+def _outcome(out: Generation) -> dict[str, Any]:
+    return {
+        "text": out.text,
+        "new_tokens": out.stats.new_tokens,
+        "finish_reason": out.finish_reason,
+        "prefill_seconds": out.stats.prefill_seconds,
+        "decode_tokens_per_second": out.stats.decode_tokens_per_second,
+    }
+
+
+def _stats_lines(lm: LM, options: dict[str, Any], out: Generation) -> list[str]:
+    stats, dtype = out.stats, str(lm.dtype).removeprefix("torch.")
+    heads = sum(len(chosen) for chosen in out.boosted_heads.values())
+    boosted = "nothing boosted (m = 1)"
+    if heads:
+        spans = ", ".join(f"[{span.start}, {span.stop})" for span in out.boosted_spans)
+        boosted = (
+            f"boosted {options['span']!r} = tokens {spans} x {options['multiplier']:g} "
+            f"on {len(out.boosted_heads)} layers, {heads} heads"
+        )
+    memory = stats.peak_memory_bytes
+    return [
+        f"{options['model']} on {lm.device}, {dtype}; {boosted}",
+        f"prompt {stats.prompt_tokens} tokens, {stats.prefill_tokens_per_second:.1f} tokens/s; "
+        f"answer {stats.new_tokens} tokens, {stats.decode_tokens_per_second:.1f} tokens/s"
+        + (f"; peak memory {memory / 1e9:.2f} GB" if memory else ""),
+    ]
+
+
+def _boost(options: dict[str, Any]) -> Boost:
+    from .boost import Boost, parse_heads
+
+    return Boost(
+        multiplier=options["multiplier"],
+        layers=options["layers"],
+        heads=parse_heads(options["heads"]),
+        span=options["span"],
+        head_seed=options["seed"],
+        start_layer=options["start_layer"],
+        num_middle_layers=options["num_middle_layers"],
+    )
+
+
+def _texts(instruction: str | None, query: str | None) -> tuple[str, str]:
+    for name, text in (("--instruction", instruction), ("--query", query)):
+        if text is None:
+            raise InputError(f"{name} is missing")
+    assert instruction is not None
+    assert query is not None
+    if instruction == "-" and query == "-":
+        raise InputError("--instruction and --query cannot both be read from stdin")
+    if "-" in (instruction, query):
+        text = sys.stdin.read()
+        instruction, query = (text if t == "-" else t for t in (instruction, query))
+    return instruction, query
+
+
+def _toy_note(options: dict[str, Any]) -> None:
+    from .demo import in_world
+
+    if not in_world(options["instruction"], options["query"]):
+        click.echo(
+            "note: the demo model is a toy that knows a few dozen facts, and this does not look "
+            "like one of them; name another model with --model",
+            err=True,
+        )
+
+
+def _use_config(ctx: click.Context, path: Path | None) -> None:
+    """Read .env and the config file before any other option is settled."""
+    here = Path.cwd()
+    ctx.meta["dotenv"] = settings.read_dotenv(here)
+    path = path or settings.find_config(here)
+    ctx.meta["config"] = path
+    if path is not None:
+        ctx.default_map = {**(ctx.default_map or {}), **settings.read_config(path)}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    return run_command(command, argv, "python -m minboost.generate")
+
+
+def run_command(program: click.Command, argv: list[str] | None, name: str) -> int:
+    """Run a click command and turn every expected failure into a message and an exit code."""
+    try:
+        code = program.main(
+            argv, prog_name=name, standalone_mode=False, auto_envvar_prefix=settings.PREFIX
+        )
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return EXIT_USAGE
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except InputError as error:
+        click.echo(f"error: {error}", err=True)
+        return EXIT_USAGE
+    except ModelError as error:
+        click.echo(f"error: {error}", err=True)
+        return EXIT_MODEL
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        click.echo(
+            f"error: out of memory: {str(error).splitlines()[0] if str(error) else 'no detail'}; "
+            "try a smaller --dtype, fewer --max-new-tokens or a shorter prompt",
+            err=True,
+        )
+        return EXIT_MEMORY
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Where an option's value comes from: command line > environment > .env > config.yaml > default.
+
+click does the work: ``MINBOOST_<OPTION>`` through its environment prefix, the file through its
+default map. This module reads the two files and settles options that can be said in two ways.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from .errors import InputError
+
+PREFIX = "MINBOOST"
+MAX_CONFIG_BYTES = 1 << 20
+
+# config.yaml key → option. The keys of the InstABoost scripts are kept.
+KEYS: dict[str, str | None] = {
+    "random_seed": "seed",
+    "model.name": "model",
+    "model.revision": "revision",
+    "model.device": "device",
+    "model.dtype": "dtype",
+    "model.impl": "impl",
+    "instaboost.multiplier": "multiplier",
+    "instaboost.span": "span",
+    "instaboost.boost_middle_layers_only": "boost_middle_layers_only",
+    "instaboost.num_middle_layers": "num_middle_layers",
+    "instaboost.start_layer": "start_layer",
+    "instaboost.layers": "layers",
+    "instaboost.head_boost_percentage": "head_boost_percentage",
+    "instaboost.heads": "heads",
+    "generation.role": "role",
+    "generation.max_new_tokens": "max_new_tokens",
+    "generation.temperature": "temperature",
+    "generation.top_p": "top_p",
+    "generation.top_k": "top_k",
+    "generation.min_p": "min_p",
+    "generation.repetition_penalty": "repetition_penalty",
+    "generation.stop": "stop",
+    "testing.num_runs": None,  # for comparisons; accepted and without effect on one generation
+}
+SOURCES = {
+    ParameterSource.COMMANDLINE: "command line",
+    ParameterSource.ENVIRONMENT: "environment",
+    ParameterSource.DEFAULT_MAP: "config file",
+    ParameterSource.DEFAULT: "default",
+}
+RANK = [ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT,
+        ParameterSource.COMMANDLINE]  # fmt: skip
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options that a config.yaml sets; a key that is null leaves its option alone.
+
+    Raises:
+        InputError: the file is missing, no YAML mapping, or has a key that does not exist.
+    """
+    import yaml
+
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise InputError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes")
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"config file {path} cannot be read: {error}") from error
+    options = {}
+    for key, value in _flatten({} if raw is None else raw, path).items():
+        if key not in KEYS:
+            raise InputError(f"{path}: key {key!r} does not exist; known: {', '.join(KEYS)}")
+        option = KEYS[key]
+        if option is not None and value is not None:
+            options[option] = value
+    return options
+
+
+def find_config(folder: Path) -> Path | None:
+    """``folder/config.yaml`` if it is one of ours: config.yaml is a name that others use too."""
+    path = folder / "config.yaml"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    except (OSError, UnicodeDecodeError):
+        return None
+    return path if any(line.startswith("instaboost:") for line in lines) else None
+
+
+def read_dotenv(folder: Path) -> set[str]:
+    """Put ``folder/.env`` behind the environment; return the names that came from it.
+
+    Only the names that minboost and the hub read are taken; a variable that is set already stays.
+    """
+    path = folder / ".env"
+    if not path.is_file():
+        return set()
+    from dotenv import dotenv_values
+
+    taken = set()
+    for name, value in dotenv_values(path, interpolate=False).items():
+        ours = name.startswith((f"{PREFIX}_", "HF_")) or name == "HUGGINGFACE_TOKEN"
+        if ours and value is not None and name not in os.environ:
+            os.environ[name] = value
+            taken.add(name)
+    return taken
+
+
+def source(ctx: click.Context, option: str) -> ParameterSource:
+    return ctx.get_parameter_source(option) or ParameterSource.DEFAULT
+
+
+def layers_option(ctx: click.Context) -> str:
+    """``layers``, or what ``boost_middle_layers_only`` says if that was set closer to the user."""
+    layers, middle = ctx.params["layers"], ctx.params["boost_middle_layers_only"]
+    if middle is not None and _closer(ctx, "boost_middle_layers_only", "layers", layers):
+        return "middle" if middle else "all"
+    return "all" if layers is None else str(layers)
+
+
+def heads_option(ctx: click.Context) -> str:
+    """``heads``, or ``head_boost_percentage`` if that was set closer to the user."""
+    heads, share = ctx.params["heads"], ctx.params["head_boost_percentage"]
+    if share is not None and _closer(ctx, "head_boost_percentage", "heads", heads):
+        return "all" if share == 1 else str(share)
+    return "all" if heads is None else str(heads)
+
+
+def describe(ctx: click.Context, config: Path | None, from_dotenv: set[str]) -> str:
+    """What applies and where each value comes from, one line an option; tokens are not options."""
+    lines = [f"# config file: {config or 'none'}"]
+    for option in dict.fromkeys(name for name in KEYS.values() if name):
+        where = SOURCES.get(source(ctx, option), "default")
+        if where == "environment" and f"{PREFIX}_{option.upper()}" in from_dotenv:
+            where = ".env"
+        lines.append(f"{option}: {_plain(ctx.params[option])}  # {where}")
+    return "\n".join(lines)
+
+
+def _closer(ctx: click.Context, one: str, other: str, other_value: Any) -> bool:
+    if other_value is None:
+        return True
+    return RANK.index(source(ctx, one)) > RANK.index(source(ctx, other))
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def _flatten(raw: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise InputError(f"{path} must hold a mapping, got a {type(raw).__name__}")
+    flat: dict[str, Any] = {}
+    for key, value in raw.items():
+        if isinstance(value, Mapping) and f"instaboost.{key}" not in KEYS:
+            flat |= {f"{key}.{inner}": item for inner, item in value.items()}
+        else:
+            flat[str(key)] = value
+    return flat

@@ -1,0 +1,40 @@
+"""Fixtures shared by the proofs: tiny checkpoints on disk, one of each kind a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from minboost.checkpoint import load_model
+from minboost.config import ModelConfig
+from minboost.model import Transformer
+
+from . import tiny
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Any]]:
+    """checkpoint(name) → (folder, the transformers model that was saved there)."""
+    made: dict[str, tuple[Path, Any]] = {}
+
+    def get(name: str) -> tuple[Path, Any]:
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            made[name] = (folder, tiny.save(name, folder))
+        return made[name]
+
+    return get
+
+
+def load(folder: Path, *, dtype: torch.dtype = torch.float32, impl: str = "auto") -> Transformer:
+    config = ModelConfig.from_folder(folder)
+    return load_model(folder, config, device=torch.device("cpu"), dtype=dtype, impl=impl)

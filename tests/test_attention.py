@@ -1,0 +1,216 @@
+"""Boosted attention against the equation in float64, and the identities that follow from it."""
+
+from __future__ import annotations
+
+import math
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+
+from minboost.attention import SpanBias, attention
+from minboost.errors import InputError
+
+LENGTHS = [1, 63, 64, 65, 127, 300]
+
+
+def inputs(B, H, H_kv, T, S, D, *, seed=0, dtype=torch.float32):
+    g = torch.Generator().manual_seed(seed)
+    shapes = ((B, H, T, D), (B, H_kv, S, D), (B, H_kv, S, D))
+    return tuple(torch.randn(shape, generator=g, dtype=torch.float64).to(dtype) for shape in shapes)
+
+
+def spans(B, H, pairs, *, seed=0):
+    """A bias on the same spans in every sequence, with strengths that differ by head."""
+    g = torch.Generator().manual_seed(seed)
+    start = torch.tensor([[a for a, _ in pairs]] * B)
+    stop = torch.tensor([[b for _, b in pairs]] * B)
+    return SpanBias(start, stop, torch.randn(B, H, len(pairs), generator=g) * 2)
+
+
+def exact(q, k, v, *, start=0, window=None, bias=None):
+    """The definition, row by row in float64: multiply the softmax weights and renormalise."""
+    q, k, v = q.double(), k.double(), v.double()
+    B, H, T, D = q.shape
+    group = H // k.shape[1]
+    out = torch.zeros_like(q)
+    mass = torch.zeros(B, H, T, 0 if bias is None else bias.start.shape[1], dtype=torch.float64)
+    starts = [start] * B if isinstance(start, int) else start.tolist()
+    for b in range(B):
+        for h in range(H):
+            keys, values = k[b, h // group], v[b, h // group]
+            for t in range(T):
+                position = starts[b] + t
+                first = 0 if window is None else max(0, position - window + 1)
+                weights = (keys[first : position + 1] @ q[b, h, t] / math.sqrt(D)).softmax(0)
+                if bias is not None:
+                    inside = [
+                        torch.tensor([a <= j < z for j in range(first, position + 1)])
+                        for a, z in zip(bias.start[b].tolist(), bias.stop[b].tolist(), strict=True)
+                    ]
+                    if bias.log_multiplier is not None:
+                        for n, keys_of_span in enumerate(inside):
+                            m = math.exp(bias.log_multiplier[b, h, n].item())
+                            weights = torch.where(keys_of_span, weights * m, weights)
+                    weights = weights / weights.sum()
+                    for n, keys_of_span in enumerate(inside):
+                        mass[b, h, t, n] = weights[keys_of_span].sum()
+                out[b, h, t] = weights @ values[first : position + 1]
+    return out, mass
+
+
+@pytest.mark.parametrize("impl", ["reference", "sdpa"])
+@pytest.mark.parametrize("window", [None, 17], ids=["full", "window17"])
+@pytest.mark.parametrize("T", LENGTHS)
+def test_prefill_equals_multiplying_and_renormalising(impl, window, T):
+    q, k, v = inputs(1, 4, 2, T, T, 8)
+    bias = spans(1, 4, [(0, max(1, T // 3)), (T // 4, T), (T // 2, T // 2 + 1)])
+    out, mass = attention(q, k, v, window=window, bias=bias, return_mass=True, impl=impl)
+    want, want_mass = exact(q, k, v, window=window, bias=bias)
+    torch.testing.assert_close(out.double(), want, atol=3e-6, rtol=0)
+    torch.testing.assert_close(mass.double(), want_mass, atol=3e-6, rtol=0)
+
+
+@pytest.mark.parametrize("impl", ["reference", "sdpa"])
+@pytest.mark.parametrize(
+    ("H", "H_kv"), [(1, 1), (4, 4), (8, 2), (7, 1)], ids=["1/1", "4/4", "8/2", "7/1"]
+)
+@pytest.mark.parametrize("window", [None, 5], ids=["full", "window5"])
+def test_decode_rows_at_ragged_positions_equal_the_definition(impl, H, H_kv, window):
+    q, k, v = inputs(3, H, H_kv, 1, 20, 8)
+    start = torch.tensor([19, 4, 11])
+    bias = spans(3, H, [(0, 4), (3, 9)])
+    out, mass = attention(
+        q, k, v, query_start=start, window=window, bias=bias, return_mass=True, impl=impl
+    )
+    want, want_mass = exact(q, k, v, start=start, window=window, bias=bias)
+    torch.testing.assert_close(out.double(), want, atol=3e-6, rtol=0)
+    torch.testing.assert_close(mass.double(), want_mass, atol=3e-6, rtol=0)
+
+
+@pytest.mark.parametrize("window", [None, 30], ids=["full", "window30"])
+def test_a_chunk_behind_a_prefix_equals_the_same_rows_of_one_pass(window):
+    q, k, v = inputs(2, 4, 2, 300, 300, 8)
+    bias = spans(2, 4, [(3, 200)])
+    whole, _ = attention(q, k, v, window=window, bias=bias)
+    chunk, _ = attention(q[:, :, 10:], k, v, query_start=10, window=window, bias=bias)
+    torch.testing.assert_close(chunk, whole[:, :, 10:], atol=2e-6, rtol=0)
+    at = torch.tensor([10, 10])
+    ragged, _ = attention(q[:, :, 10:], k, v, query_start=at, window=window, bias=bias)
+    torch.testing.assert_close(ragged, whole[:, :, 10:], atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+@pytest.mark.parametrize("T", [1, 65, 300])
+@pytest.mark.parametrize("m", [0.01, 7.3, 1e4], ids=str)
+def test_sixteen_bit_boost_loses_no_more_than_plain_attention_does(dtype, T, m):
+    q, k, v = inputs(1, 8, 2, T, 300, 64, dtype=dtype)
+    start = 300 - T
+    lm = torch.full((1, 8, 1), math.log(m))
+    bias = SpanBias(torch.tensor([[5]]), torch.tensor([[40]]), lm)
+
+    def error(bias):
+        out, _ = attention(q, k, v, query_start=start, bias=bias)
+        want, _ = attention(
+            q.double(), k.double(), v.double(), query_start=start, bias=bias, impl="reference"
+        )
+        rounding = torch.finfo(dtype).eps * want.abs().clamp(min=v.double().abs().mean())
+        return ((out.double() - want).abs() / rounding).max().item()
+
+    # In units of the output's own rounding; a bias rounded to one bf16 channel fails at m = 1e4.
+    assert error(bias) <= 2 * max(error(None), 1.0)
+
+
+@pytest.mark.parametrize("impl", ["reference", "sdpa"])
+@pytest.mark.parametrize("T", [1, 40])
+def test_watching_a_span_changes_no_bit_of_the_output(impl, T):
+    q, k, v = inputs(2, 4, 2, T, 40, 16)
+    watched = SpanBias(torch.tensor([[2], [5]]), torch.tensor([[9], [31]]), None)
+    plain, none = attention(q, k, v, query_start=40 - T, impl=impl)
+    out, mass = attention(q, k, v, query_start=40 - T, bias=watched, return_mass=True, impl=impl)
+    assert none is None
+    assert torch.equal(out, plain)
+    _, want = exact(q, k, v, start=40 - T, bias=watched)
+    torch.testing.assert_close(mass.double(), want, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("m", [1e-300, 1e-30, 1e30, 1e300], ids=str)
+def test_extreme_multipliers_stay_finite(m):
+    q, k, v = inputs(1, 2, 1, 33, 33, 8)
+    lm = torch.full((1, 2, 1), math.log(m))
+    bias = SpanBias(torch.tensor([[4]]), torch.tensor([[9]]), lm)
+    out, mass = attention(q, k, v, bias=bias, return_mass=True)
+    assert out.isfinite().all()
+    inside = mass[0, :, 8:, 0]
+    torch.testing.assert_close(inside, torch.full_like(inside, float(m > 1)), atol=1e-6, rtol=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_spans_and_strengths_agree_with_the_reference(data):
+    B = data.draw(st.integers(1, 3), "B")
+    H_kv = data.draw(st.integers(1, 3), "H_kv")
+    H = H_kv * data.draw(st.integers(1, 4), "group")
+    S = data.draw(st.integers(1, 90), "S")
+    T = data.draw(st.integers(1, S), "T")
+    N = data.draw(st.integers(1, 9), "N")
+    D = data.draw(st.sampled_from([2, 16, 20]), "D")
+    window = data.draw(st.none() | st.integers(1, S + 3), "window")
+    ends = st.lists(st.integers(0, S + 2), min_size=2, max_size=2).map(sorted)
+    pairs = torch.tensor([[data.draw(ends) for _ in range(N)] for _ in range(B)])
+    strength = st.floats(-8, 8, width=32)
+    lm = torch.tensor(
+        [[[data.draw(strength) for _ in range(N)] for _ in range(H)] for _ in range(B)]
+    )
+    bias = SpanBias(pairs[..., 0], pairs[..., 1], lm)
+    q, k, v = inputs(B, H, H_kv, T, S, D, seed=data.draw(st.integers(0, 9), "seed"))
+    args = {"query_start": S - T, "window": window, "bias": bias, "return_mass": True}
+    out, mass = attention(q, k, v, impl="sdpa", **args)
+    want, want_mass = attention(q.double(), k.double(), v.double(), impl="reference", **args)
+    torch.testing.assert_close(out.double(), want, atol=2e-5, rtol=0)
+    torch.testing.assert_close(mass.double(), want_mass.double(), atol=2e-5, rtol=0)
+
+
+def test_prefill_memory_grows_linearly_with_length():
+    """No tensor of T × T is made: the largest allocation at 4 T is about 4 times that at T."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        numel = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, (tuple, list)) else (out,):
+                if isinstance(tensor, torch.Tensor):
+                    size = tensor.untyped_storage().nbytes()
+                    self.numel = max(self.numel, size)
+            return out
+
+    def largest(T, window=None):
+        q, k, v = inputs(1, 2, 1, T, T, 8)
+        bias = spans(1, 2, [(0, T // 2)])
+        with Largest() as seen:
+            attention(q, k, v, window=window, bias=bias, return_mass=True)
+        return seen.numel
+
+    assert largest(4096) <= 4.2 * largest(1024)
+    assert largest(4096, window=64) <= 4.2 * largest(1024, window=64)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"impl": "flash"}, "attention implementation 'flash' does not exist"),
+        ({"query_start": 30}, r"queries \[30, 37\) do not lie among 7 keys"),
+        ({"return_mass": True}, "return_mass needs a bias"),
+        ({"k": torch.zeros(1, 3, 7, 8), "v": torch.zeros(1, 3, 7, 8)}, "multiple of H_kv"),
+        ({"v": torch.zeros(1, 2, 6, 8)}, r"got \(1, 4, 7, 8\)"),
+        ({"bias": SpanBias(torch.zeros(1, 1), torch.ones(1, 1), torch.ones(1, 3, 1))}, "B, H, N"),
+    ],
+    ids=["impl", "start", "mass", "heads", "values", "strengths"],
+)
+def test_arguments_that_do_not_fit_are_named(change, message):
+    q, k, v = inputs(1, 4, 2, 7, 7, 8)
+    with pytest.raises(InputError, match=message):
+        attention(**({"q": q, "k": k, "v": v} | change))

@@ -1,0 +1,154 @@
+"""config.json: both spellings read, bounds kept, everything unsupported refused by name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from minboost.config import ModelConfig
+from minboost.errors import ModelError
+
+LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 128,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+}
+LLAMA3 = {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 512,
+}
+
+
+def read(**changes):
+    return ModelConfig.from_dict({k: v for k, v in {**LLAMA, **changes}.items() if v != "drop"})
+
+
+@pytest.mark.parametrize("key", ["type", "rope_type"])
+def test_old_and_new_rope_spellings_give_the_same_config(key):
+    old = read(rope_theta=5e5, rope_scaling={key: "llama3", **LLAMA3})
+    new = read(rope_parameters={"rope_type": "llama3", "rope_theta": 5e5, **LLAMA3})
+    assert old == new
+    assert old.rope.rope_type == "llama3"
+    assert old.rope.rope_theta == 5e5
+
+
+def test_torch_dtype_and_dtype_are_the_same_key():
+    assert read(torch_dtype="bfloat16") == read(dtype="bfloat16")
+    assert read(dtype="torch.float16").dtype == "float16"
+
+
+def test_defaults_are_those_of_transformers():
+    bare = read(num_key_value_heads="drop", max_position_embeddings="drop")
+    assert bare.num_key_value_heads == 4
+    assert bare.max_position_embeddings == 2048
+    assert bare.rope.rope_theta == 10000.0
+    assert not bare.tie_word_embeddings
+    assert read(model_type="mistral").layer_windows == (4096,) * 4
+    assert read(model_type="mistral", sliding_window=None).layer_windows == (None,) * 4
+
+
+def test_unknown_keys_are_ignored_and_never_reach_the_config():
+    assert read(_name_or_path="x", auto_map={"AutoModel": "evil.py"}) == read()
+
+
+def test_qwen_windows_follow_the_switch_the_layer_and_the_list():
+    base = {"model_type": "qwen2", "sliding_window": 32, "max_window_layers": 3}
+    assert read(**base).layer_windows == (None,) * 4
+    assert read(**base, use_sliding_window=True).layer_windows == (None, None, None, 32)
+    listed = ["sliding_attention", "full_attention"] * 2
+    assert read(**base, use_sliding_window=True, layer_types=listed).layer_windows == (
+        (32, None) * 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("rope", "context"),
+    [
+        ({"rope_type": "linear", "factor": 4.0}, 8192),
+        ({"rope_type": "dynamic", "factor": 2.0}, 4096),
+        ({"rope_type": "llama3", **LLAMA3}, 2048),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}, 4096),
+        ({"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 1024}, 2048),
+    ],
+    ids=str,
+)
+def test_the_context_is_as_long_as_the_rope_form_makes_it(rope, context):
+    assert read(rope_parameters=rope).context_length == context
+
+
+def test_end_tokens_come_from_both_files(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "eos_token_id": 2}))
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 2, 9999]}))
+    assert ModelConfig.from_folder(tmp_path).eos_token_ids == (7, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "gemma2"}, "model_type 'gemma2' is not supported; supported: llama"),
+        ({"model_type": "drop"}, "model_type None is not supported"),
+        ({"model_type": ["llama"]}, "is not supported"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
+        ({"quantization_config": {"quant_method": "gptq"}}, r"quantised \(gptq\)"),
+        ({"quantization_config": {}}, "quantised"),
+        ({"rope_scaling": {"type": "longrope"}}, "rope type 'longrope' is not supported"),
+        ({"rope_scaling": {"type": "linear"}}, "rope_scaling: factor is missing"),
+        ({"rope_scaling": {"type": "linear", "factor": "x"}}, "factor must be a number"),
+        ({"rope_scaling": {"type": "linear", "factor": float("nan")}}, "factor must lie in"),
+        (
+            {"rope_scaling": {"rope_type": "llama3", **LLAMA3, "low_freq_factor": 4}},
+            "must be below",
+        ),
+        ({"rope_scaling": 3}, "rope_scaling must be an object"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
+        ({"num_hidden_layers": 10**9}, r"num_hidden_layers must be an integer in \[1, 1024\]"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers"),
+        ({"num_hidden_layers": True}, "num_hidden_layers"),
+        ({"vocab_size": 2**40}, "vocab_size"),
+        ({"vocab_size": "drop"}, "vocab_size is missing"),
+        ({"hidden_size": 66}, "hidden_size 66 is not a multiple of num_attention_heads 4"),
+        ({"num_key_value_heads": 3}, "not a multiple of num_key_value_heads 3"),
+        ({"head_dim": 7}, "head_dim 7 is odd"),
+        ({"rms_norm_eps": -1}, "rms_norm_eps must lie in"),
+        ({"tie_word_embeddings": "yes"}, "tie_word_embeddings must be true or false"),
+        ({"eos_token_id": "2"}, "token ids must be integers, got '2'"),
+        (
+            {"model_type": "qwen2", "use_sliding_window": True, "layer_types": ["x"] * 4},
+            "layer_types",
+        ),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_cannot_be_run_is_refused_by_name(change, message):
+    with pytest.raises(ModelError, match=message):
+        read(**change)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "cannot be read as JSON"),
+        (b"[1]", "holds a list, not a JSON object"),
+        (b"\xff\xfe", "cannot be read as JSON"),
+        (b"[" * 100_000, "cannot be read as JSON"),
+        (b'{"x": "' + b"a" * (5 << 20) + b'"}', "at most"),
+    ],
+    ids=["cut", "list", "bytes", "deep", "huge"],
+)
+def test_a_malformed_file_is_named(tmp_path, content, message):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ModelError, match=message):
+        ModelConfig.from_folder(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"config\.json is missing"):
+        ModelConfig.from_folder(tmp_path)

@@ -1,0 +1,148 @@
+"""The sampler against transformers: the same filtered sets, the same distribution, seeds."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from transformers import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from minboost.errors import InputError
+from minboost.sampling import Sampler, Sampling, filtered, penalise
+
+TABLE = torch.randn(200, generator=torch.Generator().manual_seed(3)) * 3
+
+
+def theirs(logits, sampling, seen=()):
+    """transformers' processors in the order in which its generate applies them."""
+    scores, ids = logits[None].clone(), torch.tensor([list(seen)], dtype=torch.long)
+    if sampling.repetition_penalty != 1:
+        scores = RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)(ids, scores)
+    if sampling.temperature != 1:
+        scores = TemperatureLogitsWarper(sampling.temperature)(ids, scores)
+    if sampling.top_k:
+        scores = TopKLogitsWarper(sampling.top_k)(ids, scores)
+    if sampling.top_p < 1:
+        scores = TopPLogitsWarper(sampling.top_p)(ids, scores)
+    if sampling.min_p is not None:
+        scores = MinPLogitsWarper(sampling.min_p)(ids, scores)
+    return scores[0]
+
+
+def ours(logits, sampling, seen=()):
+    if seen:
+        mask = torch.zeros(len(logits), dtype=torch.bool)
+        mask[list(seen)] = True
+        logits = penalise(logits, mask, sampling.repetition_penalty)
+    return filtered(logits, sampling)
+
+
+CASES = {
+    "plain": {},
+    "hot": {"temperature": 3.0},
+    "cold": {"temperature": 0.05},
+    "top-k": {"top_k": 7},
+    "top-k-past-the-vocabulary": {"top_k": 999},
+    "top-p": {"top_p": 0.8},
+    "top-p-tiny": {"top_p": 1e-6},
+    "min-p": {"min_p": 0.1},
+    "all": {"temperature": 0.7, "top_k": 40, "top_p": 0.9, "min_p": 0.05},
+    "penalty": {"repetition_penalty": 1.7, "top_k": 20},
+    "reward": {"repetition_penalty": 0.5, "top_p": 0.7},
+}
+
+
+@pytest.mark.parametrize("change", CASES.values(), ids=CASES)
+def test_filtered_sets_and_probabilities_equal_transformers(change):
+    sampling = Sampling(**({"temperature": 1.0} | change))
+    seen = (3, 17, 90, int(TABLE.argmax()), int(TABLE.argmin()))
+    got, want = ours(TABLE, sampling, seen), theirs(TABLE, sampling, seen)
+    assert torch.equal(got.isinf(), want.isinf())
+    torch.testing.assert_close(got.softmax(-1), want.softmax(-1), atol=1e-6, rtol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    logits=st.lists(st.integers(-40, 40), min_size=1, max_size=40, unique=True),
+    temperature=st.floats(0.1, 5),
+    top_k=st.none() | st.integers(0, 50),
+    top_p=st.floats(0.01, 1),
+    min_p=st.none() | st.floats(0, 1),
+)
+def test_the_likeliest_token_always_survives(logits, temperature, top_k, top_p, min_p):
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    table = torch.tensor(logits, dtype=torch.float32)
+    kept = filtered(table, sampling)
+    assert kept[table.argmax()].isfinite()
+    assert not kept.isnan().any()
+
+
+def test_draws_follow_the_distribution():
+    """A chi-square test of 20,000 draws; the seed is fixed, so it passes always or never."""
+    sampling = Sampling(temperature=1.3, top_k=12, top_p=0.97, seed=5)
+    want = theirs(TABLE, sampling).softmax(-1)
+    sampler = Sampler(sampling, [], len(TABLE))
+    n = 20_000
+    counts = torch.bincount(torch.tensor([sampler.pick(TABLE) for _ in range(n)]), minlength=200)
+    assert counts[want == 0].sum() == 0
+    expected = want[want > 0] * n
+    chi_square = ((counts[want > 0] - expected).square() / expected).sum()
+    assert chi_square < 40  # 11 degrees of freedom: exceeded with probability 4e-5
+
+
+def test_greedy_takes_the_maximum_and_needs_no_luck():
+    assert Sampler(Sampling(), [], 200).pick(TABLE) == int(TABLE.argmax())
+
+
+def test_the_penalty_acts_on_greedy_choices_and_on_the_prompt():
+    table = torch.tensor([1.0, 3.0, 2.9])
+    sampler = Sampler(Sampling(repetition_penalty=1.2), [1], 3)
+    assert sampler.pick(table) == 2  # 1 was in the prompt
+    assert sampler.pick(table) == 1  # now both have been seen
+
+
+def test_a_seed_gives_the_same_draws_and_another_seed_others():
+    def draws(seed):
+        sampler = Sampler(Sampling(temperature=1.0, seed=seed), [], 200)
+        return [sampler.pick(TABLE) for _ in range(20)]
+
+    assert draws(1) == draws(1)
+    assert draws(1) != draws(2)
+
+
+def test_a_vanishing_temperature_is_greedy_and_not_nan():
+    sampler = Sampler(Sampling(temperature=1e-30), [], 200)
+    assert sampler.pick(TABLE) == int(TABLE.argmax())
+
+
+def test_sampling_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    Sampler(Sampling(temperature=1.0), [], 200).pick(TABLE)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"temperature": -0.1}, "temperature must be a finite number at least 0, got -0.1"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_p": 0.0}, r"top_p must be a finite number in \(0, 1\], got 0.0"),
+        ({"top_p": 1.1}, "top_p"),
+        ({"min_p": 2.0}, r"min_p must be a finite number in \[0, 1\], got 2.0"),
+        ({"top_k": -1}, "top_k must be an integer of at least 0, got -1"),
+        ({"top_k": 2.5}, "top_k"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty must be a finite number above 0"),
+        ({"seed": -1}, "seed must be an integer"),
+    ],
+    ids=str,
+)
+def test_values_out_of_range_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        Sampling(**change)
