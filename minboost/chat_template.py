@@ -5,8 +5,8 @@ sandbox, set up as transformers sets it up, and within a budget:
 
 - every loop iteration, macro call and function call counts against ``MAX_STEPS`` and against
   ``MAX_SECONDS`` of this thread's CPU time, whether or not anything is written;
-- no joined, added, multiplied or rendered text or list grows past ``MAX_CHARS`` plus the length of
-  the input, and no number past a thousand bits;
+- no joined, added, multiplied or rendered text or list grows past ``MAX_CHARS`` plus four times the
+  length of the input, and no number past a thousand bits;
 - a number handed to a filter or a method (a width, an indent) may not exceed ``MAX_ARGUMENT``, and
   ``range`` keeps the sandbox's own limit of 100,000.
 
@@ -40,6 +40,7 @@ from .errors import ModelError
 MAX_SOURCE = 1 << 20
 """Longest chat template that is read, in characters; real ones stay under 30,000."""
 
+# The budget of one rendering; real templates take some hundred steps and under a millisecond.
 MAX_CHARS = 1 << 20
 MAX_STEPS = 500_000
 MAX_SECONDS = 1.5
@@ -317,9 +318,9 @@ class _Support(Extension):
 
 
 class _Instrument(NodeTransformer):
-    """Count each turn of a loop and each call of a macro; measure each ``~``.
+    """Count each turn of a loop and measure each ``~``; `_Environment.call` counts the calls.
 
-    The calls go to an attribute of the extension, which no template can rename or shadow.
+    Both go to an attribute of the extension, which no template can rename or shadow.
     """
 
     def __init__(self, support: _Support) -> None:
@@ -329,8 +330,6 @@ class _Instrument(NodeTransformer):
         self.generic_visit(node)
         node.body.insert(0, nodes.ExprStmt(self.support.call_method("tick")))
         return node
-
-    visit_Macro = visit_CallBlock = visit_For  # noqa: N815
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)

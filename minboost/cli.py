@@ -6,12 +6,13 @@ import sys
 
 import click
 
+from . import __version__
 from .generate import command as generate
 from .generate import run_command
 
 
 @click.group()
-@click.version_option(package_name="minboost")
+@click.version_option(__version__)
 def program() -> None:
     """Language models whose attention can be told where to look."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import settings
+from . import __version__, settings
 from .errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ Settings: command line > MINBOOST_<OPTION> > .env > config.yaml > default; see -
               expose_value=False, callback=lambda ctx, _, path: _use_config(ctx, path),
               help="A config.yaml; by default the one in this folder.")  # fmt: skip
 @click.option("--show-config", is_flag=True, help="Print the settings that apply, and stop.")
-@click.version_option(package_name="minboost")
+@click.version_option(__version__)
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Generate with the attention on the instruction multiplied by --multiplier."""
@@ -161,8 +161,6 @@ def _answer(
 def _as_json(
     lm: LM, options: dict[str, Any], out: Generation, plain: Generation | None
 ) -> dict[str, Any]:
-    from . import __version__
-
     span, mass = out.prompt.instruction, out.attention_mass
     result: dict[str, Any] = {
         "version": __version__,

@@ -6,7 +6,8 @@ import bisect
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ MAX_FILE = 256 << 20
 """Largest tokenizer.json that is read, in bytes; Gemma's has 33 million."""
 
 _ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+# Added tokens that only shorten ordinary text: runs of spaces and lines, and in Gemma HTML tags.
+_ORDINARY = re.compile(
+    r"[\s▁]*|</?(table|caption|thead|tbody|tfoot|t[rhd]|h[1-6]|blockquote|strong|em|su[bp]|code|[bius])>"
+)
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
@@ -40,7 +45,8 @@ class Tokenizer:
     """The tokenizer of one checkpoint. Ids equal those of transformers 5 (`from_folder`).
 
     A control token is an added token of the checkpoint, special or not (``<s>``, ``<|eot_id|>``,
-    ``<think>``). Added tokens that are mere runs of spaces or line breaks are ordinary text.
+    ``<think>``). Not counted are those that only shorten ordinary text: unless flagged special,
+    runs of spaces or line breaks and HTML tags.
     """
 
     def __init__(
@@ -59,7 +65,9 @@ class Tokenizer:
         self._guarded = {
             i: token.content
             for i, token in self._added.items()
-            if token.special or token.content.replace("▁", " ").strip()
+            if token.special
+            or token.content in self.special_tokens.values()
+            or not _ORDINARY.fullmatch(token.content)
         }
         self._unknown = special_tokens.get("unk_token") or getattr(backend.model, "unk_token", None)
         self._twin_cache: _Twin | None = None
@@ -160,7 +168,8 @@ class Tokenizer:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise InputError(f"the text is not valid Unicode: {error}") from error
-        encoded = self.backend.encode(text, add_special_tokens=add_special_tokens)
+        with _guard("the tokenizer fails on the text"):
+            encoded = self.backend.encode(text, add_special_tokens=add_special_tokens)
         offsets = [
             self._trim(text, i, *span) for i, span in zip(encoded.ids, encoded.offsets, strict=True)
         ]
@@ -225,9 +234,10 @@ class Tokenizer:
                 position = match.end()
                 old_stops.append(position)
                 new_stops.append(length)
-        encoded = twin.backend.encode(
-            "".join([*parts, text[position:]]), add_special_tokens=add_special_tokens
-        )
+        with _guard("the tokenizer fails on the text"):
+            encoded = twin.backend.encode(
+                "".join([*parts, text[position:]]), add_special_tokens=add_special_tokens
+            )
 
         def old(place: int) -> int:
             k = bisect.bisect_right(new_stops, place) - 1
@@ -262,7 +272,8 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Text of ids; control tokens flagged special are left out unless asked for."""
-        return str(self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens))
+        with _guard("the tokenizer fails on the ids"):
+            return str(self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
     def stream(self, *, skip_special_tokens: bool = True) -> TextStream:
         """Decode one id at a time."""
@@ -389,11 +400,20 @@ def _content(token: Any) -> str | None:
     return token if isinstance(token, str) and token else None
 
 
-def _load(path: Path, text: str) -> tokenizers.Tokenizer:
+@contextmanager
+def _guard(message: str) -> Iterator[None]:
+    """Turn what the library raises over a malformed tokenizer.json into a `ModelError`."""
     try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # nothing narrower: a panic in Rust is not even an Exception
+        raise ModelError(f"{message}: {error}") from error
+
+
+def _load(path: Path, text: str) -> tokenizers.Tokenizer:
+    with _guard(f"{path} is not a valid tokenizer"):
         backend = tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # the library raises nothing narrower
-        raise ModelError(f"{path} is not a valid tokenizer: {error}") from error
     # Padding and truncation saved with a tokenizer are for training; transformers drops them too.
     backend.no_padding()
     backend.no_truncation()

@@ -262,13 +262,19 @@ def test_strip_flags_do_not_claim_the_spaces_of_user_text():
     assert len(ours.controls(spelled)) == 2
 
 
-def test_added_runs_of_spaces_are_ordinary_text():
-    ours = Tokenizer(byte_level([AddedToken("\n\n", special=False), "<|end|>"]), special_tokens={})
-    plain = ours.encode("a\n\nb<|end|>", plain=[(0, 4)])
-    assert ours.backend.token_to_id("\n\n") in plain.ids
-    twin = ours.encode("<|end|>\n\nb<|end|>", plain=[(0, 10)])
-    assert ours.backend.token_to_id("\n\n") in twin.ids
-    assert len(ours.controls(twin)) == 1
+@pytest.mark.parametrize("unit", ["\n\n", "▁▁", "<table>", "</h1>"])
+def test_added_tokens_that_shorten_ordinary_text_are_no_control_tokens(unit):
+    ours = Tokenizer(byte_level([AddedToken(unit, special=False), "<|end|>"]), special_tokens={})
+    for user in (f"a{unit}b", f"<|end|>{unit}b"):  # the second goes the other way
+        encoding = ours.encode(f"{user}<|end|>", plain=[(0, len(user))])
+        assert ours.backend.token_to_id(unit) in encoding.ids
+        assert len(ours.controls(encoding)) == 1
+
+
+def test_a_named_special_token_is_a_control_token_whatever_its_flag():
+    tok = byte_level([AddedToken("<s>", special=False)])
+    ours = Tokenizer(tok, special_tokens={"bos_token": "<s>"})
+    assert len(ours.controls(ours.encode("<s>x<s>", plain=[(3, 7)]))) == 1
 
 
 def test_a_vocabulary_that_spells_a_control_token_is_refused_by_name(folders):
@@ -323,13 +329,16 @@ def test_a_stream_speaks_as_soon_as_text_is_certain(folders):
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_the_class_llama_tokenizer_is_read_as_transformers_reads_it(tmp_path, legacy):
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_the_class_llama_tokenizer_is_read_as_transformers_reads_it(tmp_path, family, legacy):
     folder = save(tmp_path, metaspace("legacy"))
     config = {"tokenizer_class": "LlamaTokenizer", "legacy": legacy, "add_bos_token": True}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps({"model_type": family}))
     ours = Tokenizer.from_folder(folder)
-    theirs = transformers.LlamaTokenizer.from_pretrained(folder)
-    assert (ours.bos_token, ours.eos_ids) == ("<s>", (2,))
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    assert (type(theirs).__name__ == "LlamaTokenizer") == (family == "llama")
+    assert (ours.bos_token, ours.eos_token) == (theirs.bos_token, theirs.eos_token)
     for text in [*TEXTS, "<s>[INST] Hi [/INST]</s>\nagain", " x"]:
         ids = theirs(text)["input_ids"]
         assert ours.encode(text, add_special_tokens=True).ids == ids

@@ -18,8 +18,10 @@ from minboost.demo import phrasings as words
 from minboost.demo.world import FACTS, SECRETS, Fact
 
 Split = Literal["train", "validation", "test"]
-MOST = 3
-"""How often a rule or a request is stated at most."""
+MOST_TRAINED = 4
+"""How often a rule or a request is stated at most in training."""
+MOST_HELD_OUT = 2
+"""The same in held-out cases: twice is what people do."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,15 @@ def sample_case(
     """Draw one case of `split`; whatever is not given is drawn evenly.
 
     `times` says how often the rule and the competing request are stated, in different words: one
-    to `MOST` times each. Being said more often is what makes a side strong in this world.
+    to `MOST_TRAINED` or `MOST_HELD_OUT` times each. Being stated more often is what makes a side
+    strong in this world.
     """
     if kind is not None and kind not in words.KINDS:
         raise ValueError(f"no kind {kind!r}; kinds are {words.KINDS}")
     kind = kind or rng.choice(words.KINDS)
     conflict = rng.random() < 0.5 if conflict is None else conflict
-    times = times or (rng.randint(1, MOST), rng.randint(1, MOST))
+    most = MOST_TRAINED if split == "train" else MOST_HELD_OUT
+    times = times or (rng.randint(1, most), rng.randint(1, most))
     while True:
         case = _draw(rng, kind, conflict, times)
         if case is not None and case.split == split:

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from minboost.demo.corpus import Case
-from minboost.demo.folder import ASSISTANT, BOS, END, SYSTEM, USER
+from minboost.demo.folder import ASSISTANT, BOS, END, SPECIAL_TOKENS, SYSTEM, USER
 
 IGNORED = -100
 """Label of a position that is not part of an answer, as `cross_entropy` skips it by default."""
@@ -38,17 +38,18 @@ class Encoder:
             return tuple(tokenizer.encode(text, add_special_tokens=False).ids)
 
         self._encode = cache(encode)
-        self._id = tokenizer.token_to_id
+        vocabulary = tokenizer.get_vocab()
+        self._ids = {name: vocabulary[name] for name in SPECIAL_TOKENS}
 
     def __call__(self, case: Case, answer: str) -> Example:
-        prompt, span = [self._id(BOS)], None
+        prompt, span = [self._ids[BOS]], None
         if case.instruction:
-            prompt.append(self._id(SYSTEM))
+            prompt.append(self._ids[SYSTEM])
             told = self._encode(case.instruction)
             span = (len(prompt), len(prompt) + len(told))
-            prompt += [*told, self._id(END)]
-        prompt += [self._id(USER), *self._encode(case.query), self._id(END), self._id(ASSISTANT)]
-        return Example(tuple(prompt), (*self._encode(answer), self._id(END)), span)
+            prompt += [*told, self._ids[END]]
+        prompt += [self._ids[USER], *self._encode(case.query), self._ids[END], self._ids[ASSISTANT]]
+        return Example(tuple(prompt), (*self._encode(answer), self._ids[END]), span)
 
 
 def collate(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The demo checkpoint's files: tokenizer, chat template and config, as Hugging Face lays them out."""
+"""The files of the demo checkpoint, the weights apart, as Hugging Face lays them out."""
 
 from __future__ import annotations
 
