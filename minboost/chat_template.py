@@ -1,58 +1,23 @@
-"""Chat templates: messages to prompt text, in a sandbox that bounds what a template can cost.
-
-A template comes with a checkpoint, so it is somebody else's program. It runs in jinja2's immutable
-sandbox, set up as transformers sets it up, and within a budget:
-
-- every loop iteration, macro call and function call counts against ``MAX_STEPS`` and against
-  ``MAX_SECONDS`` of this thread's CPU time, whether or not anything is written;
-- no joined, added, multiplied or rendered text or list grows past ``MAX_CHARS`` plus four times the
-  length of the input, and no number past a thousand bits;
-- a number handed to a filter or a method (a width, an indent) may not exceed ``MAX_ARGUMENT``, and
-  ``range`` keeps the sandbox's own limit of 100,000.
-
-So a template that loops, recurses or doubles stops within about two seconds with a `ModelError`.
-A single call of a filter is not interrupted; its inputs are bounded as above.
-"""
+"""Chat templates: messages → the prompt text of one checkpoint."""
 
 from __future__ import annotations
 
-import json
-import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import cached_property, wraps
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.visitor import NodeTransformer
 
-from .config import read_json_object
 from .errors import ModelError
+from .files import read_json_object, read_text
+from .template_sandbox import TemplateError, compile_template, render
+
+__all__ = ["ChatTemplate", "TemplateError"]
 
 MAX_SOURCE = 1 << 20
 """Longest chat template that is read, in characters; real ones stay under 30,000."""
-
-# The budget of one rendering; real templates take some hundred steps and under a millisecond.
-MAX_CHARS = 1 << 20
-MAX_STEPS = 500_000
-MAX_SECONDS = 1.5
-MAX_ARGUMENT = 1_000
-
-
-class TemplateError(ModelError):
-    """The chat template refused the messages by ``raise_exception``; ``message`` is its reason."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(f"the chat template refuses these messages: {message}")
-        self.message = message
 
 
 class ChatTemplate:
@@ -119,16 +84,18 @@ class ChatTemplate:
         """
         template = self._compiled
         now = datetime.now() if now is None else now
-        budget = _Budget(MAX_CHARS + 4 * sum(len(text) for m in messages for text in m.values()))
-        token = _budget.set(budget)
         try:
-            return template.render(
-                **self._special_tokens,
-                messages=[dict(message) for message in messages],
-                tools=None,
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-                strftime_now=lambda format: now.strftime(str(format)[:100]),
+            return render(
+                template,
+                input_chars=sum(len(text) for m in messages for text in m.values()),
+                variables={
+                    **self._special_tokens,
+                    "messages": [dict(message) for message in messages],
+                    "tools": None,
+                    "documents": None,
+                    "add_generation_prompt": add_generation_prompt,
+                    "strftime_now": lambda format: now.strftime(str(format)[:100]),
+                },
             )
         except ModelError:
             raise
@@ -136,8 +103,6 @@ class ChatTemplate:
             raise ModelError("the chat template recurses without end") from None
         except Exception as error:  # a template can raise whatever Python can
             raise ModelError(f"the chat template fails: {type(error).__name__}: {error}") from error
-        finally:
-            _budget.reset(token)
 
     @cached_property
     def _compiled(self) -> jinja2.Template:
@@ -145,7 +110,7 @@ class ChatTemplate:
             names = ", ".join(sorted(self.sources))
             raise ModelError(f"the checkpoint has chat templates ({names}) but none named default")
         try:
-            return _Environment().from_string(self.sources["default"])
+            return compile_template(self.sources["default"])
         except jinja2.TemplateSyntaxError as error:
             raise ModelError(
                 f"the chat template 'default' is not valid (line {error.lineno}): {error.message}"
@@ -154,234 +119,3 @@ class ChatTemplate:
             raise ModelError(
                 f"the chat template 'default' cannot be compiled: {type(error).__name__}"
             ) from error
-
-
-def read_text(path: Path, limit: int) -> str:
-    """Read a UTF-8 file of at most ``limit`` bytes; `ModelError` naming the file otherwise."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-        if len(data) > limit:
-            raise ModelError(f"{path} is larger than {limit} bytes")
-        return data.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
-
-
-# --- the budget ----------------------------------------------------------------------------------
-
-
-class _Budget:
-    """What one rendering may still cost. CPU time, so that a busy machine fails no template."""
-
-    def __init__(self, chars: int) -> None:
-        self.chars = chars
-        self.steps = MAX_STEPS
-        self.deadline = time.thread_time() + MAX_SECONDS
-
-    def tick(self) -> None:
-        self.steps -= 1
-        late = self.steps % 16 == 0 and time.thread_time() > self.deadline  # the clock is slow
-        if self.steps < 0 or late:
-            raise ModelError(
-                f"the chat template does not end: it took more than {MAX_STEPS} steps "
-                f"or {MAX_SECONDS} s of processor time"
-            )
-
-    def check(self, size: int) -> None:
-        if size > self.chars:
-            raise ModelError(f"the chat template writes more than {self.chars} characters")
-
-    def size(self, value: Any) -> int:
-        """Characters and items in value, all the way down; refuses what is too large."""
-        total, stack = 0, [value]
-        while stack:
-            item = stack.pop()
-            total += 1
-            if isinstance(item, int) and item.bit_length() > 1000:
-                raise ModelError("the chat template computes a number of more than 1000 bits")
-            if isinstance(item, (str, bytes, range)):
-                total += len(item)
-            elif isinstance(item, (list, tuple, dict)):
-                self.check(total + len(item))
-                stack.extend(item)
-                stack.extend(item.values() if isinstance(item, dict) else ())
-            self.check(total)
-        return total
-
-    def count(self, values: Iterator[Any]) -> Iterator[Any]:
-        """The values of a lazy filter, as long as their sum stays in bounds."""
-        total = 0
-        for value in values:
-            self.tick()
-            total += self.size(value)
-            self.check(total)
-            yield value
-
-    def check_call(self, name: str, subject: Any, arguments: Sequence[Any]) -> None:
-        """Refuse a call of a filter or of a text's method whose result could dwarf its inputs."""
-        self.tick()
-        size = self.size(subject)
-        for value in arguments:
-            if isinstance(value, int) and abs(value) > MAX_ARGUMENT:
-                raise ModelError(
-                    f"the chat template calls {name} with a number above {MAX_ARGUMENT}"
-                )
-            if name in ("join", "replace", "translate"):
-                self.check(size * self.size(value) // 64)
-            elif name in ("indent", "tojson", "expandtabs") and isinstance(value, int):
-                self.check(size * abs(value) // 64)
-        if name in ("format", "format_map", "%") and _WIDE_FORMAT.search(str(subject)):
-            raise ModelError("the chat template formats with a width above 999 or a computed one")
-
-
-# Only a width lets a format outgrow its arguments: "%9999d", "%*d", "{:9999}", "{:{width}}".
-_WIDE_FORMAT = re.compile(r"%(\([^)]*\))?[^a-zA-Z%]*(\d{4}|\*)|\{[^}]*(\d{4}|\{)")
-_budget: ContextVar[_Budget] = ContextVar("_budget")
-
-
-def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter within the budget of the rendering that calls it."""
-    first = 1 if hasattr(function, "jinja_pass_arg") else 0  # after the context or environment
-
-    @wraps(function)  # keeps jinja's mark of what to pass
-    def call(*args: Any, **kwargs: Any) -> Any:
-        budget = _budget.get()
-        args = _listed(args)
-        budget.check_call(name, args[first], [*args[first + 1 :], *kwargs.values()])
-        result = function(*args, **kwargs)
-        if isinstance(result, Iterator):
-            return budget.count(result)
-        budget.size(result)
-        return result
-
-    return call
-
-
-def _listed(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Arguments with lazy values (of ``map``, ``select``) made lists, so that they have a size."""
-    return tuple(list(value) if isinstance(value, Iterator) else value for value in args)
-
-
-def _bounded_concat(parts: Iterable[str]) -> str:
-    budget, total, texts = _budget.get(), 0, []
-    for part in parts:
-        total += len(part)
-        budget.check(total)
-        texts.append(part)
-    return "".join(texts)
-
-
-def _bounded_output(value: Any) -> Any:
-    _budget.get().size(value)
-    return value
-
-
-# --- the environment -----------------------------------------------------------------------------
-
-
-def _tojson(
-    x: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """As transformers has it: jinja's own filter would escape HTML characters."""
-    return json.dumps(
-        x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
-
-
-def _raise_exception(message: object) -> None:
-    raise TemplateError(str(message))
-
-
-class _Support(Extension):
-    """The ``{% generation %}`` tag, and what the compiled template calls to stay in its budget."""
-
-    tags = {"generation"}  # noqa: RUF012 (jinja declares it so)
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("pass_on"), [], [], body).set_lineno(line)
-
-    def pass_on(self, caller: Callable[[], str]) -> str:
-        return caller()
-
-    def tick(self) -> None:
-        _budget.get().tick()
-
-    def concat(self, *values: Any) -> str:
-        return _bounded_concat(str(_bounded_output(value)) for value in values)
-
-
-class _Instrument(NodeTransformer):
-    """Count each turn of a loop and measure each ``~``; `_Environment.call` counts the calls.
-
-    Both go to an attribute of the extension, which no template can rename or shadow.
-    """
-
-    def __init__(self, support: _Support) -> None:
-        self.support = support
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 (named by the visitor)
-        self.generic_visit(node)
-        node.body.insert(0, nodes.ExprStmt(self.support.call_method("tick")))
-        return node
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
-        self.generic_visit(node)
-        return self.support.call_method("concat", node.nodes)
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
-    concat = staticmethod(_bounded_concat)
-
-    def __init__(self) -> None:
-        super().__init__(
-            trim_blocks=True,
-            lstrip_blocks=True,
-            extensions=[_Support, loopcontrols],
-            finalize=_bounded_output,
-        )
-        self.filters["tojson"] = _tojson
-        self.filters = {name: _bounded(name, call) for name, call in self.filters.items()}
-        self.globals["raise_exception"] = _raise_exception
-        for name in ("urlize", "pprint"):  # slow on long texts, and of no use here
-            del self.filters[name]
-        del self.globals["lipsum"]
-
-    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        tree = super()._parse(source, name, filename)
-        _Instrument(self.extensions[_Support.identifier]).visit(tree)  # type: ignore[arg-type]
-        return tree.set_environment(self)  # type: ignore[return-value]
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        budget = _budget.get()
-        if operator == "%" and isinstance(left, str):
-            budget.check_call("%", left, ())
-        elif operator == "**" and isinstance(left, int) and isinstance(right, int):
-            budget.check(left.bit_length() * abs(right))
-        elif operator == "*":
-            for many, count in ((left, right), (right, left)):
-                if isinstance(many, (str, bytes, list, tuple)) and isinstance(count, int):
-                    budget.check(len(many) * count)
-        result = super().call_binop(context, operator, left, right)
-        budget.size(result)
-        return result
-
-    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        budget = _budget.get()
-        budget.tick()
-        method = getattr(obj, "__wrapped__", obj)  # the sandbox wraps str.format
-        subject = getattr(method, "__self__", None)
-        if isinstance(subject, (str, bytes, int)):
-            args = _listed(args)
-            budget.check_call(method.__name__, subject, [*args, *kwargs.values()])
-        result = super().call(context, obj, *args, **kwargs)
-        if not isinstance(subject, Extension):
-            budget.size(result)
-        return result

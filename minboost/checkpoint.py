@@ -18,8 +18,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .config import ModelConfig, read_json_object
+from .config import ModelConfig
 from .errors import ModelError
+from .files import read_json_object
 from .model import Transformer
 
 SLICE_BYTES = 32 << 20

@@ -6,15 +6,13 @@ would change the computation in a way that is not implemented is refused by name
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 from .errors import ModelError
-
-MAX_CONFIG_BYTES = 4 << 20
+from .files import read_json_object
 
 # Where a family departs from Llama. Defaults are those of transformers for a key that is missing.
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -167,26 +165,6 @@ class ModelConfig:
             eos_token_ids=_token_ids(raw.get("eos_token_id"), vocab, where),
             dtype=_dtype(raw, where),
         )
-
-
-def read_json_object(path: Path, *, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
-    """Parse a JSON file of at most ``limit`` bytes that must hold an object.
-
-    Raises:
-        ModelError: the file is missing, too large, no JSON, or no object.
-    """
-    try:
-        size = path.stat().st_size
-        if size > limit:
-            raise ModelError(f"{path}: {size} bytes; at most {limit} are read")
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} is missing") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} holds a {type(value).__name__}, not a JSON object")
-    return value
 
 
 class _Reader:

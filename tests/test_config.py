@@ -137,9 +137,9 @@ def test_what_cannot_be_run_is_refused_by_name(change, message):
     [
         (b"{", "cannot be read as JSON"),
         (b"[1]", "holds a list, not a JSON object"),
-        (b"\xff\xfe", "cannot be read as JSON"),
+        (b"\xff\xfe", "cannot be read"),
         (b"[" * 100_000, "cannot be read as JSON"),
-        (b'{"x": "' + b"a" * (5 << 20) + b'"}', "at most"),
+        (b'{"x": "' + b"a" * (5 << 20) + b'"}', "larger than"),
     ],
     ids=["cut", "list", "bytes", "deep", "huge"],
 )

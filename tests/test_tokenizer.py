@@ -244,7 +244,7 @@ def test_bos_is_kept_where_user_text_spells_it(folders):
 def test_user_text_that_guesses_the_secret_names_stays_text(folders):
     ours = Tokenizer.from_folder(folders["llama3"])
     ours.encode("<|eot_id|>", plain=[(0, 10)])
-    secret = ours._twin_cache.names["<|eot_id|>"][1]
+    secret = ours._twin.names["<|eot_id|>"][1]
     text = f"{secret}<|eot_id|>{secret}"
     encoding = ours.encode(text, plain=[(0, len(text))])
     assert ours.controls(encoding) == []

@@ -42,7 +42,8 @@ Synthetic English, drawn by `minboost/demo/corpus.py` from hand-written tables: 
 capitals, animals, homes, opposites, counts, things) with French, Spanish and German answers;
 instructions (language, upper or lower case, JSON, persona, mood, brevity, keeping a password) in
 five or six wordings each; competing requests; filler. A rule and a competing request are each
-stated one to four times in different words (held-out cases: once or twice). No person's text or data is in it.
+stated one to four times in different words (once or twice in held-out cases). No person's text or
+data is in it.
 
 - Without conflict the target is the answer that obeys.
 - With conflict the target is drawn: a side stated n times wins with a chance in proportion to n².
