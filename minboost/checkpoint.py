@@ -1,18 +1,20 @@
 """safetensors → parameters: strict, streamed, straight into the fused weights.
 
-Hugging Face names stay at this border. Each tensor is read in bounded slices and copied to its
-place, so what is resident while loading is the weights, one slice and nothing else.
+Hugging Face names stay at this border. Files are read front to back through one small buffer, so
+what is resident while loading is the weights and that buffer. They are not mapped into memory:
+pages of a mapped file are resident too, and faulting them in takes longer than reading them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,9 +25,14 @@ from .errors import ModelError
 from .files import read_json_object
 from .model import Transformer
 
-SLICE_BYTES = 32 << 20
+BUFFER_BYTES = 4 << 20  # stays in the processor's cache between reading, checking and copying
 MAX_INDEX_BYTES = 64 << 20
-FLOATS = {"F64", "F32", "F16", "BF16"}
+FLOATS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
 # Written by old versions of transformers; the rotation angles follow from the config.
 IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
@@ -37,6 +44,16 @@ class Slot:
     parameter: str
     row: int
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a safetensors file, and the bytes [start, stop) where its data lies."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
 
 
 def load_model(
@@ -58,7 +75,7 @@ def load_model(
             holds NaN or infinite values; the message names it.
     """
     slots = expected_slots(config)
-    files = {path: _header(path) for path in shard_files(folder)}
+    files = {path: read_header(path) for path in shard_files(folder)}
     _check_names(slots, files, tied=config.tie_word_embeddings)
     with torch.device("meta"):
         model = Transformer(config, impl=impl)
@@ -69,14 +86,16 @@ def load_model(
         model.lm_head.weight = model.embed_tokens.weight
     parameters = dict(model.named_parameters())
     total = sum(slot.shape[0] for slot in slots.values())
+    buffer = bytearray(BUFFER_BYTES)
     with _bar(total, progress) as bar:
-        for path, shapes in files.items():
-            for name in shapes:
-                slot = slots.get(name)
-                if slot is not None:
-                    target = parameters[slot.parameter][slot.row : slot.row + slot.shape[0]]
-                    _fill(target, path, name)
-                    bar.update(slot.shape[0])
+        for path, header in files.items():
+            with path.open("rb", buffering=0) as file:
+                for name, stored in sorted(header.items(), key=lambda item: item[1].start):
+                    slot = slots.get(name)
+                    if slot is not None:
+                        target = parameters[slot.parameter][slot.row : slot.row + slot.shape[0]]
+                        _fill(target, file, stored, buffer, f"{path.name}: {name}")
+                        bar.update(slot.shape[0])
     return model.eval()
 
 
@@ -174,39 +193,54 @@ def _is_plain_shard_name(name: Any) -> bool:
     )
 
 
-def _header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Names, dtypes and shapes of one file, without reading its data."""
+def read_header(path: Path) -> dict[str, Stored]:
+    """What one safetensors file holds, without reading its data; ModelError if it is malformed.
+
+    The safetensors library validates the file (bounded header, sizes that fit dtypes and shapes, no
+    gaps or overlaps, nothing past the end); the byte offsets are then taken from the same header.
+    """
     try:
-        with safe_open(path, framework="pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            return {name: (s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        with safe_open(path, framework="pt"):
+            pass
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            raw = json.loads(file.read(length))
+    except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is truncated or no safetensors file: {error}") from error
+    raw.pop("__metadata__", None)
+    return {
+        name: Stored(
+            entry["dtype"],
+            tuple(entry["shape"]),
+            *(8 + length + offset for offset in entry["data_offsets"]),
+        )
+        for name, entry in raw.items()
+    }
 
 
 def _check_names(
     slots: dict[str, Slot],
-    files: dict[Path, dict[str, tuple[str, tuple[int, ...]]]],
+    files: dict[Path, dict[str, Stored]],
     *,
     tied: bool,
 ) -> None:
     seen: dict[str, Path] = {}
     for path, header in files.items():
-        for name, (dtype, shape) in header.items():
+        for name, stored in header.items():
             if name in seen:
                 raise ModelError(f"{name} is in {seen[name].name} and in {path.name}")
             seen[name] = path
             slot = slots.get(name)
             if slot is None:
                 continue
-            if shape != slot.shape:
+            if stored.shape != slot.shape:
                 raise ModelError(
-                    f"{path.name}: {name} has shape {list(shape)}, config.json asks for "
+                    f"{path.name}: {name} has shape {list(stored.shape)}, config.json asks for "
                     f"{list(slot.shape)}"
                 )
-            if dtype not in FLOATS:
+            if stored.dtype not in FLOATS:
                 raise ModelError(
-                    f"{path.name}: {name} is {dtype}; only float weights are read "
+                    f"{path.name}: {name} is {stored.dtype}; only float weights are read "
                     f"({', '.join(sorted(FLOATS))})"
                 )
     missing = [name for name in slots if name not in seen]
@@ -222,24 +256,31 @@ def _check_names(
         )
 
 
-def _fill(target: Tensor, path: Path, name: str) -> None:
-    """Copy one tensor in slices; the file is opened anew for each.
+def _fill(target: Tensor, file: BinaryIO, stored: Stored, buffer: bytearray, where: str) -> None:
+    """Read one tensor through the buffer into ``target``, whose dtype and device may be others."""
+    dtype = FLOATS[stored.dtype]
+    flat = target.view(-1)  # a run of rows of a contiguous parameter
+    file.seek(stored.start)
+    whole = memoryview(buffer)[: len(buffer) - len(buffer) % dtype.itemsize]
+    done = 0
+    while done < flat.numel():
+        part = whole[: min(len(whole), (flat.numel() - done) * dtype.itemsize)]
+        _read_exactly(file, part, where)
+        values = torch.frombuffer(part, dtype=dtype)
+        low, high = torch.aminmax(values)  # NaN goes through, so two values tell of all
+        if not (math.isfinite(low.item()) and math.isfinite(high.item())):
+            raise ModelError(f"{where} holds NaN or infinite values")
+        flat[done : done + len(values)].copy_(values)
+        done += len(values)
 
-    safetensors maps the file into memory, and pages once read stay resident until it is closed:
-    one open file would hold a second copy of the weights by the end.
-    """
-    rows = target.shape[0]
-    row_bytes = max(1, target[:1].numel() * 4)
-    step = max(1, SLICE_BYTES // row_bytes)
-    for a in range(0, rows, step):
-        b = min(a + step, rows)
-        with safe_open(path, framework="pt") as file:
-            part = file.get_slice(name)[a:b]
-            low, high = torch.aminmax(part)  # NaN goes through, so two values tell of all
-            if not torch.isfinite(torch.stack((low, high))).all():
-                raise ModelError(f"{path.name}: {name} holds NaN or infinite values")
-            target[a:b].copy_(part)
-            del part
+
+def _read_exactly(file: BinaryIO, part: memoryview, where: str) -> None:
+    filled = 0
+    while filled < len(part):
+        count = file.readinto(part[filled:])  # type: ignore[attr-defined]
+        if not count:
+            raise ModelError(f"{where} ends early: the file became shorter while it was read")
+        filled += count
 
 
 def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
