@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,21 +42,94 @@ class LM:
         """Tokens that end an answer: those of the two config files, else the tokenizer's."""
         return self.config.eos_token_ids or self.tokenizer.eos_ids
 
-    def generate(self, *, measure_mass: bool = False, **request: Any) -> Generation:
-        """Generate one answer; arguments as the fields of ``Request``.
+    def generate(
+        self,
+        *,
+        query: str,
+        instruction: str | None = None,
+        boost: Boosts = None,
+        role: str = "system",
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        stop: Sequence[str] = (),
+        measure_mass: bool = False,
+    ) -> Generation:
+        """Generate one answer.
 
-        ``measure_mass`` adds the attention mass on the instruction, at the cost of a second,
-        unboosted prefill.
+        Args:
+            query: what is asked.
+            instruction: what the model is told to do; None for none.
+            boost: one or several; None is the plain model.
+            role: where the instruction stands: "system", "user" (in front of the query), or "raw"
+                (no chat template).
+            max_new_tokens: the answer's length at most, cut to what the context leaves.
+            temperature, top_p, top_k, min_p, repetition_penalty, seed: as in ``Sampling``;
+                temperature 0 is greedy.
+            stop: texts that end the answer and are not part of it.
+            measure_mass: also measure the attention mass on the instruction, with and without the
+                boost, at the cost of two more prefills.
 
         Raises:
             InputError: the request is wrong: an empty text, a boost that touches nothing, a prompt
                 longer than the context, a sampling value out of range.
         """
-        return self.generate_batch([Request(**request)], measure_mass=measure_mass)[0]
+        stream = self.stream(
+            query=query,
+            instruction=instruction,
+            boost=boost,
+            role=role,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=stop,
+            measure_mass=measure_mass,
+        )
+        for _ in stream:
+            pass
+        return stream.result
 
-    def stream(self, *, measure_mass: bool = False, **request: Any) -> Stream:
+    def stream(
+        self,
+        *,
+        query: str,
+        instruction: str | None = None,
+        boost: Boosts = None,
+        role: str = "system",
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        stop: Sequence[str] = (),
+        measure_mass: bool = False,
+    ) -> Stream:
         """As ``generate``, piece by piece; the joined pieces are the answer's text."""
-        return Stream(Run(self, [Request(**request)], measure_mass=measure_mass))
+        request = Request(
+            query=query,
+            instruction=instruction,
+            boost=boost,
+            role=role,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=stop,
+        )
+        return Stream(Run(self, [request], measure_mass=measure_mass))
 
     def generate_batch(
         self, requests: Sequence[Request], *, measure_mass: bool = False

@@ -17,6 +17,8 @@ from click.core import ParameterSource
 from .errors import InputError
 
 PREFIX = "MINBOOST"
+# No HF_ENDPOINT: a folder's .env must not decide where the user's token is sent.
+FROM_DOTENV = {"HF_TOKEN", "HUGGINGFACE_TOKEN", "HF_HOME", "HF_HUB_OFFLINE"}
 MAX_CONFIG_BYTES = 1 << 20
 
 # config.yaml key → option. The keys of the InstABoost scripts are kept.
@@ -92,7 +94,7 @@ def find_config(folder: Path) -> Path | None:
 def read_dotenv(folder: Path) -> set[str]:
     """Put ``folder/.env`` behind the environment; return the names that came from it.
 
-    Only the names that minboost and the hub read are taken; a variable that is set already stays.
+    ``MINBOOST_…`` and the names of FROM_DOTENV are taken; a variable that is set already stays.
     """
     path = folder / ".env"
     if not path.is_file():
@@ -101,7 +103,7 @@ def read_dotenv(folder: Path) -> set[str]:
 
     taken = set()
     for name, value in dotenv_values(path, interpolate=False).items():
-        ours = name.startswith((f"{PREFIX}_", "HF_")) or name == "HUGGINGFACE_TOKEN"
+        ours = name.startswith(f"{PREFIX}_") or name in FROM_DOTENV
         if ours and value is not None and name not in os.environ:
             os.environ[name] = value
             taken.add(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import struct
@@ -13,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from minboost.checkpoint import expected_slots, save_weights, shard_files
+from minboost.checkpoint import expected_slots, load_model, save_weights, shard_files
 from minboost.config import ModelConfig
 from minboost.errors import ModelError
 
@@ -214,6 +215,24 @@ def test_a_damaged_checkpoint_is_refused_and_the_damage_named(folder, damage, me
     damage(folder)
     with pytest.raises(ModelError, match=message):
         load(folder)
+
+
+def test_the_progress_bar_counts_every_row_once(checkpoint, monkeypatch):
+    import tqdm
+
+    bars = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, **settings):
+            super().__init__(**settings | {"disable": False, "file": io.StringIO()})
+            bars.append(self)
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    folder, _ = checkpoint("qwen2")
+    config = ModelConfig.from_folder(folder)
+    load_model(folder, config, device=torch.device("cpu"), dtype=torch.float32, progress=True)
+    assert [bar.n for bar in bars] == [bar.total for bar in bars]
+    assert bars[0].total == sum(slot.shape[0] for slot in expected_slots(config).values())
 
 
 def test_a_config_that_asks_for_more_than_the_file_holds_allocates_nothing(folder):

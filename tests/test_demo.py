@@ -29,8 +29,8 @@ from minboost.demo.train import main as train
 from minboost.demo.world import FACTS, LANGUAGES
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "demo_dose_response.json"
-ROLES = ["config.json", "generation_config.json", "model.safetensors", "README.md"]
-ROLES += ["tokenizer.json", "tokenizer_config.json"]
+FILES = ["config.json", "generation_config.json", "model.safetensors", "README.md"]
+FILES += ["tokenizer.json", "tokenizer_config.json"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def lm() -> minboost.LM:
 
 
 def held_out(split: str, count: int = 210) -> list[Case]:
-    both = (sample_cases(0, split, count, conflict=conflict) for conflict in (True, False))  # type: ignore[arg-type]
+    both = (sample_cases(0, split, count, conflict=conflict) for conflict in (True, False))
     return [case for cases in both for case in cases]
 
 
@@ -73,9 +73,6 @@ def test_held_out_combinations_never_occur_in_training(split):
 
 
 def test_validation_and_test_do_not_meet():
-    assert not {case.query for case in held_out("test")} & {
-        case.query for case in held_out("validation") if case.split != "validation"
-    }
     assert {case.split for case in held_out("validation")} == {"validation"}
     assert {case.split for case in held_out("test")} == {"test"}
 
@@ -192,7 +189,7 @@ def test_every_instruction_has_several_wordings():
 
 
 def test_the_shipped_folder_is_complete_and_small():
-    assert sorted(path.name for path in MODEL_FOLDER.iterdir()) == sorted(ROLES)
+    assert sorted(path.name for path in MODEL_FOLDER.iterdir()) == sorted(FILES)
     assert sum(path.stat().st_size for path in MODEL_FOLDER.iterdir()) < 10_000_000
 
 
@@ -285,7 +282,7 @@ def test_training_twice_gives_the_same_loadable_folder(tmp_path):
         options = ["--seed", "7", "--steps", "3", "--out", str(tmp_path / name), "--no-figures"]
         assert train(options) == 0
     files = sorted(path.name for path in (tmp_path / "first").iterdir())
-    assert files == sorted(ROLES)
+    assert files == sorted(FILES)
     for name in files:
         first, second = ((tmp_path / side / name).read_bytes() for side in ("first", "second"))
         assert first == second, name

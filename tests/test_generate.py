@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,8 @@ import yaml
 from minboost import settings
 from minboost.cli import main as minboost_main
 from minboost.generate import command, main
+
+from .test_checkpoint import DAMAGES
 
 ASK = ["--instruction", "Answer in French.", "--query", "What colour is the sky?"]
 SHORT = ["--max-new-tokens", "12"]
@@ -134,14 +137,18 @@ def test_command_line_beats_environment_beats_dotenv_beats_file_beats_default(
     assert value() == "10.0  # default"
     (tmp_path / "config.yaml").write_text("instaboost:\n  multiplier: 3.0\n")
     assert value() == "3.0  # config file"
-    (tmp_path / ".env").write_text(
-        "MINBOOST_MULTIPLIER=4.5\nHUGGINGFACE_TOKEN=hf_secret\nPATH=/x\n"
-    )
+    (tmp_path / ".env").write_text("MINBOOST_MULTIPLIER=4.5\nHUGGINGFACE_TOKEN=hf_x\nPATH=/x\n")
     assert value() == "4.5  # .env"
     assert os.environ["PATH"] != "/x"
+    assert os.environ["HUGGINGFACE_TOKEN"] == "hf_x"
     monkeypatch.setenv("MINBOOST_MULTIPLIER", "6.0")
     assert value() == "6.0  # environment"
     assert shown(capfd, "--multiplier", "7")["multiplier"] == "7.0  # command line"
+
+
+def test_a_folders_dotenv_cannot_say_where_the_token_is_sent(tmp_path):
+    (tmp_path / ".env").write_text("HF_ENDPOINT=http://elsewhere\nHF_TOKEN=hf_x\n")
+    assert settings.read_dotenv(tmp_path) == {"HF_TOKEN"}
 
 
 def test_tokens_are_never_shown(tmp_path, capfd):
@@ -287,14 +294,56 @@ def test_a_wrong_config_file_ends_with_2(tmp_path, text, message, capfd):
     assert message in capfd.readouterr().err
 
 
-def test_an_unusable_model_ends_with_3(checkpoint, tmp_path, capfd):
-    assert main([*ASK, "--model", "./nowhere"]) == 3
-    assert "nowhere" in capfd.readouterr().err
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "config.json is missing"), ("{", "cannot be read as JSON")],
+    ids=["missing", "malformed"],
+)
+def test_an_unreadable_config_ends_with_3(checkpoint, tmp_path, content, message, capfd):
     folder = tmp_path / "model"
     shutil.copytree(checkpoint("llama")[0], folder)
-    (folder / "config.json").write_text('{"model_type": "gpt2"}')
+    (folder / "config.json").unlink()
+    if content is not None:
+        (folder / "config.json").write_text(content)
     assert main([*ASK, "--model", str(folder)]) == 3
-    assert "model_type 'gpt2' is not supported" in capfd.readouterr().err
+    assert message in capfd.readouterr().err
+
+
+def test_a_missing_folder_ends_with_3(capfd):
+    assert main([*ASK, "--model", "./nowhere"]) == 3
+    assert "model folder ./nowhere does not exist" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"), DAMAGES.items(), ids=[d.__name__[7:] for d in DAMAGES]
+)
+def test_a_damaged_checkpoint_ends_with_3(checkpoint, tmp_path, damage, message, capfd):
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint("llama")[0], folder)
+    damage(folder)
+    assert main([*ASK, "--model", str(folder)]) == 3
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert re.search(message, err)
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported"),
+        ({"rope_parameters": {"rope_type": "spiral"}}, "rope type 'spiral' is not supported"),
+        ({"quantization_config": {"quant_method": "awq"}}, "the checkpoint is quantised (awq)"),
+    ],
+    ids=["model-type", "rope-type", "quantised"],
+)
+def test_an_unsupported_config_ends_with_3(checkpoint, tmp_path, change, message, capfd):
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint("llama")[0], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    assert main([*ASK, "--model", str(folder)]) == 3
+    assert message in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -326,9 +375,7 @@ def test_out_of_memory_ends_with_4(endless):
         sys.exit(main({[*ASK, "--model", str(endless), "--max-new-tokens", "9900000"]}))
         """
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 4, done.stderr
     assert "out of memory" in done.stderr
     assert done.stdout == ""

@@ -220,10 +220,9 @@ def _requests(rng: random.Random, kind: str, value: str, times: int) -> dict[str
 
 def _system_text(rng: random.Random, rules: list[str]) -> str:
     parts = list(rules)
-    if rng.random() < 0.3:
+    if rng.random() < 0.4:
         parts.insert(0, rng.choice(words.PREAMBLES))
-    if rng.random() < 0.3:
-        parts.append(rng.choice(words.EMPHASES))
+    parts += rng.sample(words.EMPHASES, rng.choice((0, 0, 1, 2)))
     return " ".join(parts)
 
 

@@ -35,7 +35,7 @@ class Recipe:
     """Everything that decides the weights, the corpus apart."""
 
     seed: int = 0
-    steps: int = 3000
+    steps: int = 3200
     batch: int = 64
     learning_rate: float = 2e-3
     warmup: int = 100
