@@ -8,7 +8,7 @@ import math
 import operator
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -136,16 +136,12 @@ class Boost:
 
 @dataclass(frozen=True)
 class Plan:
-    """A batch's boosts as tensors: the only form of a method that the model sees.
+    """A batch's boosts as tensors, one ``SpanBias`` a layer: the only form that the model sees.
 
-    Shapes: ``start``, ``stop`` (B, N) int64; ``log_multiplier`` (L, B, H, N) float32. Slot 0 holds
-    the watched span of each sequence, the one whose mass is reported; its strength may be 0.
+    Span slot 0 is the watched span of each sequence where there is one; its strength may be 0.
     """
 
-    start: Tensor
-    stop: Tensor
-    log_multiplier: Tensor
-    _layers: tuple[SpanBias, ...] = field(repr=False)
+    layers: tuple[SpanBias, ...]
 
     @classmethod
     def build(
@@ -165,27 +161,18 @@ class Plan:
             for n, (span, log_multiplier) in enumerate(spans.items()):
                 start[b, n], stop[b, n] = span.start, span.stop
                 strength[:, b, :, n] = log_multiplier
-        active = [bool(strength[layer].any()) for layer in range(n_layers)]
-        start, stop, strength = start.to(device), stop.to(device), strength.to(device)
+        start, stop = start.to(device), stop.to(device)
         # A layer without a strength runs the plain path itself, so m = 1 is plain bit for bit.
-        layers = tuple(
-            SpanBias(start, stop, strength[layer] if active[layer] else None)
-            for layer in range(n_layers)
+        return cls(
+            tuple(
+                SpanBias(start, stop, layer.to(device) if layer.any() else None)
+                for layer in strength
+            )
         )
-        return cls(start, stop, strength, layers)
 
     def without_strengths(self) -> Plan:
         """The same spans, watched and not boosted."""
-        layers = tuple(replace(layer, log_multiplier=None) for layer in self._layers)
-        return Plan(self.start, self.stop, torch.zeros_like(self.log_multiplier), layers)
-
-    def layer(self, index: int) -> SpanBias:
-        return self._layers[index]
-
-    @property
-    def boosts(self) -> bool:
-        """Does the plan change any logit?"""
-        return any(layer.log_multiplier is not None for layer in self._layers)
+        return Plan(tuple(replace(layer, log_multiplier=None) for layer in self.layers))
 
 
 def log_multipliers(

@@ -149,7 +149,7 @@ class SelfAttention(nn.Module):
         v = v.transpose(1, 2)
         if step.cache is not None:
             k, v = step.cache.write(self.layer, k, v, start=step.start, keys=step.keys)
-        bias = step.plan.layer(self.layer) if step.plan is not None else None
+        bias = step.plan.layers[self.layer] if step.plan is not None else None
         one_row = step.last is not None and T > 1
         out, mass = attention(
             q,

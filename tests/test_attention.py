@@ -146,9 +146,7 @@ def test_extreme_multipliers_stay_finite(m):
     torch.testing.assert_close(inside, torch.full_like(inside, float(m > 1)), atol=1e-6, rtol=0)
 
 
-@settings(max_examples=40, deadline=None)
-@given(data=st.data())
-def test_any_spans_and_strengths_agree_with_the_reference(data):
+def agrees_with_the_reference(data):
     B = data.draw(st.integers(1, 3), "B")
     H_kv = data.draw(st.integers(1, 3), "H_kv")
     H = H_kv * data.draw(st.integers(1, 4), "group")
@@ -170,6 +168,19 @@ def test_any_spans_and_strengths_agree_with_the_reference(data):
     want, want_mass = attention(q.double(), k.double(), v.double(), impl="reference", **args)
     torch.testing.assert_close(out.double(), want, atol=2e-5, rtol=0)
     torch.testing.assert_close(mass.double(), want_mass.double(), atol=2e-5, rtol=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_spans_and_strengths_agree_with_the_reference(data):
+    agrees_with_the_reference(data)
+
+
+@pytest.mark.slow
+@settings(max_examples=1500, deadline=None)
+@given(data=st.data())
+def test_very_many_spans_and_strengths_agree_with_the_reference(data):
+    agrees_with_the_reference(data)
 
 
 def test_prefill_memory_grows_linearly_with_length():

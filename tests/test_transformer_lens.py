@@ -21,6 +21,7 @@ BOOSTS = {
     "played-down": Boost(0.05, layers="1-2"),
 }
 SPAN = Span(3, 12)
+SLOW = ["llama-biases", "llama-llama3", "qwen2", "mistral-full"]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,9 @@ def test_logits_equal_hooked_transformer_lens(checkpoint, bridge, name, boost):
 
 
 @pytest.mark.parametrize("boost", BOOSTS.values(), ids=BOOSTS)
-@pytest.mark.parametrize("name", ["llama", "qwen3"])
+@pytest.mark.parametrize(
+    "name", ["llama", "qwen3", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
 def test_64_greedy_tokens_equal_hooked_transformer_lens(checkpoint, bridge, name, boost):
     folder, _ = checkpoint(name)
     model = load(folder)
