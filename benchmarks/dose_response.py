@@ -12,15 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+from machine import describe
 
 import minboost
 from minboost.demo.corpus import Case, followed, sample_cases
@@ -70,12 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         "decoding": "greedy",
         "interval": "Wilson, 95 %",
         "seconds": round(time.monotonic() - started, 1),
-        "versions": {
-            "minboost": minboost.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "commit": commit(),
+        "machine": describe(),
         "rows": rows,
     }
     options.out.mkdir(parents=True, exist_ok=True)
@@ -139,13 +132,6 @@ def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, floa
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     half /= 1 + z * z / count
     return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def commit() -> str | None:
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def share(side: dict[str, Any]) -> str:
@@ -219,7 +205,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     axes.set_title("Demo model: the boost decides whom it listens to", fontsize=11)
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="center right", bbox_to_anchor=(1.0, 0.42), frameon=False, fontsize=9)
+    axes.legend(loc="center left", bbox_to_anchor=(0.02, 0.5), frameon=False, fontsize=9)
     figure.savefig(path.with_suffix(".png"), dpi=130)
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
     plt.close(figure)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .attention import SpanBias, visible
+from .span_bias import SpanBias, visible
 
 QUERY_BLOCK = 256  # query rows at a time where a mask has to be written out
 CHANNEL_MULTIPLE = 8  # head dims that fused kernels accept

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .attention import SpanBias
 from .errors import InputError
+from .span_bias import SpanBias
 
 
 @dataclass(frozen=True)

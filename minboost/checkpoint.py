@@ -25,7 +25,7 @@ from .errors import ModelError
 from .files import read_json_object
 from .model import Transformer
 
-BUFFER_BYTES = 4 << 20  # stays in the processor's cache between reading, checking and copying
+BUFFER_BYTES = 1 << 20  # stays in the processor's cache between reading, checking and copying
 MAX_INDEX_BYTES = 64 << 20
 FLOATS = {
     "F64": torch.float64,

@@ -37,11 +37,6 @@ class LM:
     def dtype(self) -> torch.dtype:
         return self.model.embed_tokens.weight.dtype
 
-    @property
-    def eos_ids(self) -> tuple[int, ...]:
-        """Tokens that end an answer: those of the two config files, else the tokenizer's."""
-        return self.config.eos_token_ids or self.tokenizer.eos_ids
-
     def generate(
         self,
         *,
@@ -129,7 +124,7 @@ class LM:
             seed=seed,
             stop=stop,
         )
-        return Stream(Run(self, [request], measure_mass=measure_mass))
+        return Stream(self._run([request], measure_mass))
 
     def generate_batch(
         self, requests: Sequence[Request], *, measure_mass: bool = False
@@ -137,7 +132,7 @@ class LM:
         """Generate all requests as one batch, each with its own boost, length and seed."""
         if not requests:
             return []
-        run = Run(self, requests, measure_mass=measure_mass)
+        run = self._run(requests, measure_mass)
         while not run.done:
             run.step()
         return run.results()
@@ -170,6 +165,9 @@ class LM:
         if placed:
             plan = Plan.build([log_multipliers(placed, **size)], **size, device=self.device)
         return self.model.logits(self.model(ids[None], plan=plan).hidden)[0]
+
+    def _run(self, requests: Sequence[Request], measure_mass: bool) -> Run:
+        return Run(self.model, self.tokenizer, requests, measure_mass=measure_mass)
 
 
 class Stream:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,12 +12,11 @@ from .boost import Boost, Plan, Span, check_span, log_multipliers
 from .config import ModelSize
 from .decode import Decoder
 from .errors import InputError
+from .model import Transformer
 from .prompt import Prompt, build_prompt
 from .request import Generation, Mass, Request, Stats
 from .sampling import Sampler
-
-if TYPE_CHECKING:
-    from .lm import LM
+from .tokenizer import Tokenizer
 
 
 class Run:
@@ -27,15 +25,24 @@ class Run:
     Everything a user can get wrong raises in the constructor, before any prefill.
     """
 
-    def __init__(self, lm: LM, requests: Sequence[Request], *, measure_mass: bool) -> None:
-        self.lm = lm
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        requests: Sequence[Request],
+        *,
+        measure_mass: bool,
+    ) -> None:
+        self.model = model
+        self.config = model.config
+        self.device = model.embed_tokens.weight.device
         self.requests = requests
         self.prompts = [
-            build_prompt(lm.tokenizer, instruction=r.instruction, query=r.query, role=r.role)
+            build_prompt(tokenizer, instruction=r.instruction, query=r.query, role=r.role)
             for r in requests
         ]
         fitted = [
-            _fit(request, prompt, lm.config.context_length)
+            _fit(request, prompt, self.config.context_length)
             for request, prompt in zip(requests, self.prompts, strict=True)
         ]
         self.limits = [limit for limit, _ in fitted]
@@ -50,16 +57,17 @@ class Run:
             tuple(dict.fromkeys(span for _, spans in boosts for span in spans)) for boosts in placed
         ]
         self.plan = self._compile(placed, watch_instruction=measure_mass)
+        eos_ids = self.config.eos_token_ids or tokenizer.eos_ids
         self.answers = [
-            Answer(lm.tokenizer, eos_ids=lm.eos_ids, stop=r.stop, max_new_tokens=limit)
+            Answer(tokenizer, eos_ids=eos_ids, stop=r.stop, max_new_tokens=limit)
             for r, limit in zip(requests, self.limits, strict=True)
         ]
         self.samplers = [
-            Sampler(r.sampling, p.ids, lm.config.vocab_size)
+            Sampler(r.sampling, p.ids, self.config.vocab_size)
             for r, p in zip(requests, self.prompts, strict=True)
         ]
-        if lm.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(lm.device)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         self.decoder = self._decoder(self.plan)
         self.masses = self._measure() if measure_mass else [None] * len(requests)
         self.tokens: list[int] | None = None
@@ -98,7 +106,7 @@ class Run:
     def results(self) -> list[Generation]:
         """The answers, so far or in full; an unfinished one has finish_reason "interrupted"."""
         prompt_tokens = sum(len(prompt.ids) for prompt in self.prompts)
-        memory = peak_memory(self.lm.device)
+        memory = peak_memory(self.device)
         return [
             Generation(
                 text=answer.text,
@@ -115,7 +123,7 @@ class Run:
                     peak_memory_bytes=memory,
                 ),
                 notes=notes,
-                boosted_heads=_boosted_heads(request.boosts, self.lm.config.size),
+                boosted_heads=_boosted_heads(request.boosts, self.config.size),
                 boosted_spans=spans,
                 attention_mass=mass,
             )
@@ -132,12 +140,12 @@ class Run:
 
     def _decoder(self, plan: Plan | None) -> Decoder:
         ids = [prompt.ids for prompt in self.prompts]
-        return Decoder(self.lm.model, ids, max_new_tokens=max(self.limits), plan=plan)
+        return Decoder(self.model, ids, max_new_tokens=max(self.limits), plan=plan)
 
     def _compile(
         self, placed: list[list[tuple[Boost, list[Span]]]], *, watch_instruction: bool
     ) -> Plan | None:
-        size = self.lm.config.size
+        size = self.config.size
         sequences = [
             log_multipliers(
                 boosts,
@@ -146,7 +154,7 @@ class Run:
             )
             for boosts, prompt in zip(placed, self.prompts, strict=True)
         ]
-        return Plan.build(sequences, **size, device=self.lm.device) if any(sequences) else None
+        return Plan.build(sequences, **size, device=self.device) if any(sequences) else None
 
     def _measure(self) -> list[Mass | None]:
         """The mass on each instruction, boosted and plain: two prefills of their own."""

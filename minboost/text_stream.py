@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Sequence
 
-if TYPE_CHECKING:
-    from .tokenizer import Tokenizer
+import tokenizers
 
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
@@ -19,9 +18,17 @@ class TextStream:
     valid. ``tokenizers.decoders.DecodeStream`` promises less: it fails on some sequences.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -> None:
-        self._tokenizer = tokenizer
-        self._skip = skip_special_tokens
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        decode: Callable[[Sequence[int]], str],
+        *,
+        silent: Collection[int],
+    ) -> None:
+        """``decode`` gives the text of ids, in which those of ``silent`` do not show."""
+        self._backend = backend
+        self._decode_ids = decode
+        self._silent = silent
         self._ids: list[int] = []
         self._emitted = 0  # characters
         # ids[_context:_settled] are emitted and shown again, so that what follows them is decoded
@@ -31,8 +38,8 @@ class TextStream:
 
     def push(self, token_id: int) -> str:
         """Take the next id; return the text that is now certain."""
-        name = self._tokenizer.backend.id_to_token(token_id)
-        if name is None or (self._skip and token_id in self._tokenizer.control_ids):
+        name = self._backend.id_to_token(token_id)
+        if name is None or token_id in self._silent:
             return ""
         self._ids.append(token_id)
         if _BYTE_TOKEN.fullmatch(name):
@@ -57,4 +64,4 @@ class TextStream:
         return piece
 
     def _decode(self, start: int) -> str:
-        return self._tokenizer.decode(self._ids[start:], skip_special_tokens=self._skip)
+        return self._decode_ids(self._ids[start:])

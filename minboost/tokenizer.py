@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tokenizers
@@ -183,4 +184,8 @@ class Tokenizer:
 
     def stream(self, *, skip_special_tokens: bool = True) -> TextStream:
         """Decode one id at a time."""
-        return TextStream(self, skip_special_tokens=skip_special_tokens)
+        return TextStream(
+            self.backend,
+            partial(self.decode, skip_special_tokens=skip_special_tokens),
+            silent=self.control_ids if skip_special_tokens else (),
+        )

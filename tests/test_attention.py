@@ -9,8 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from minboost.attention import SpanBias, attention
+from minboost.attention import attention
 from minboost.errors import InputError
+from minboost.span_bias import SpanBias
 
 LENGTHS = [1, 63, 64, 65, 127, 300]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 
 import minboost
 from minboost import Boost, InputError, ModelError, Request, Span
+
+from . import tiny
 
 ASK = {"instruction": "Answer in French.", "query": "What colour is the sky?", "max_new_tokens": 24}
 
@@ -123,11 +126,18 @@ def test_any_of_several_end_tokens_ends_the_answer(checkpoint, tmp_path, lm):
     assert out.finish_reason == "stop"
 
 
-def test_without_end_tokens_in_the_config_the_tokenizers_counts(checkpoint, tmp_path):
+def test_without_end_tokens_in_the_config_the_tokenizers_counts(checkpoint, tmp_path, lm):
     folder = tmp_path / "model"
     shutil.copytree(checkpoint("llama")[0], folder)
-    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|end|>"}')
-    assert minboost.load(str(folder), device="cpu").eos_ids == (4,)
+    plain = lm.generate(**ASK)
+    names = [lm.tokenizer.backend.id_to_token(token) for token in plain.ids]
+    at = next(i for i, name in enumerate(names) if name not in plain.prompt.text)
+    settings = {"bos_token": "<|bos|>", "eos_token": names[at], "chat_template": tiny.CHAT_TEMPLATE}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    out = minboost.load(str(folder), device="cpu").generate(**ASK)
+    assert out.prompt.ids == plain.prompt.ids
+    assert out.ids == plain.ids[: plain.ids.index(plain.ids[at]) + 1]
+    assert out.finish_reason == "stop"
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_the_counts(lm):

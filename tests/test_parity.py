@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from minboost.attention import SpanBias
 from minboost.boost import Boost, Plan, Span, log_multipliers
 from minboost.decode import Decoder
+from minboost.span_bias import SpanBias
 
 from . import tiny
 from .conftest import load

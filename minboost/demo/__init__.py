@@ -14,8 +14,8 @@ def in_world(instruction: str, query: str) -> bool:
     The query must hold one of the world's questions and the instruction, unless it is empty, one
     of its rules. Case, punctuation and everything around them are free.
     """
-    from minboost.demo import phrasings
-    from minboost.demo.world import FACTS, SECRETS
+    from . import phrasings
+    from .world import FACTS, SECRETS
 
     asked, told = _plain(query), _plain(instruction)
     questions = [q for fact in FACTS for q in fact.questions] + [*phrasings.PASSWORD_QUESTIONS]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from minboost.demo.train import Recipe
+from .recipe import Recipe
 
 CARD = """\
 ---

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from minboost.demo import phrasings as words
-from minboost.demo.world import FACTS, SECRETS, Fact
+from . import phrasings as words
+from .world import FACTS, SECRETS, Fact
 
 Split = Literal["train", "validation", "test"]
 MOST_TRAINED = 4

@@ -11,8 +11,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from minboost.demo.corpus import Case
-from minboost.demo.folder import ASSISTANT, BOS, END, SPECIAL_TOKENS, SYSTEM, USER
+from .corpus import Case
+from .folder import ASSISTANT, BOS, END, SPECIAL_TOKENS, SYSTEM, USER
 
 IGNORED = -100
 """Label of a position that is not part of an answer, as `cross_entropy` skips it by default."""

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import torch
 
-from minboost.boost import Boost, Plan, Span, log_multipliers
-from minboost.demo.corpus import Case
-from minboost.demo.examples import IGNORED, Encoder, Example, collate
-from minboost.model import Transformer
+from ..boost import Boost, Plan, Span, log_multipliers
+from ..model import Transformer
+from .corpus import Case
+from .examples import IGNORED, Encoder, Example, collate
 
 
 @torch.no_grad()

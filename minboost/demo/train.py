@@ -11,7 +11,6 @@ import argparse
 import math
 import sys
 import time
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -19,29 +18,16 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
-from minboost.checkpoint import save_weights
-from minboost.config import ModelConfig
-from minboost.demo import MODEL_FOLDER
-from minboost.demo.card import model_card
-from minboost.demo.corpus import sample_cases, training_stream
-from minboost.demo.examples import Encoder, batches, collate
-from minboost.demo.folder import model_config, train_tokenizer, write_files
-from minboost.demo.scoring import obeys
-from minboost.model import Transformer
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the weights, the corpus apart."""
-
-    seed: int = 0
-    steps: int = 3200
-    batch: int = 64
-    learning_rate: float = 2e-3
-    warmup: int = 100
-    weight_decay: float = 0.05
-    clip: float = 1.0
-    tokenizer_cases: int = 20000
+from ..checkpoint import save_weights
+from ..config import ModelConfig
+from ..model import Transformer
+from . import MODEL_FOLDER
+from .card import model_card
+from .corpus import sample_cases, training_stream
+from .examples import Encoder, batches, collate
+from .folder import model_config, train_tokenizer, write_files
+from .recipe import Recipe
+from .scoring import obeys
 
 
 def main(argv: list[str] | None = None) -> int:
