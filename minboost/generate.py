@@ -137,13 +137,13 @@ def _answer(
     """Generate and print one answer; the second value tells of a Ctrl-C, which keeps the text."""
     measure = boost is not None and bool(options["as_json"])
     stream = lm.stream(boost=boost, measure_mass=measure, **request)
-    for note in stream.notes:
-        click.echo(f"note: {note}", err=True)
     live = options["stream"] and not options["as_json"]
-    if title and not options["as_json"]:
-        click.echo(f"--- {title} ---")
     interrupted = False
     try:
+        for note in stream.notes:
+            click.echo(f"note: {note}", err=True)
+        if title and not options["as_json"]:
+            click.echo(f"--- {title} ---")
         for piece in stream:
             if live:
                 click.echo(piece, nl=False)

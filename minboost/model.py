@@ -27,19 +27,19 @@ class Transformer(nn.Module):
     """A decoder of any supported family, built from its ModelConfig.
 
     Build it on the meta device and fill it with ``checkpoint.load_weights``, or on a real device
-    for training: ``forward`` without a cache is differentiable.
+    for training (initialise it yourself): ``forward`` without a cache is differentiable.
     """
 
     def __init__(self, config: ModelConfig, *, impl: str = "auto") -> None:
         super().__init__()
         self.config = config
         self.impl = resolve(impl)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
             Block(config, layer) for layer in range(config.num_hidden_layers)
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
         self._rotary: RotaryEmbedding | None = None
@@ -133,8 +133,8 @@ class SelfAttention(nn.Module):
         self.head_dim = config.head_dim
         self.window = config.layer_windows[layer] if config.layer_windows else None
         width = (self.heads + 2 * self.kv_heads) * self.head_dim
-        self.qkv_proj = nn.Linear(config.hidden_size, width, bias=config.qkv_bias)
-        self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=config.o_bias)
+        self.qkv_proj = Linear(config.hidden_size, width, bias=config.qkv_bias)
+        self.o_proj = Linear(self.heads * self.head_dim, config.hidden_size, bias=config.o_bias)
         self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else None
         self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else None
 
@@ -187,13 +187,40 @@ class MLP(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         hidden, inner = config.hidden_size, config.intermediate_size
-        self.gate_up_proj = nn.Linear(hidden, 2 * inner, bias=config.mlp_bias)
-        self.down_proj = nn.Linear(inner, hidden, bias=config.mlp_bias)
+        self.gate_up_proj = Linear(hidden, 2 * inner, bias=config.mlp_bias)
+        self.down_proj = Linear(inner, hidden, bias=config.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
         result: Tensor = self.down_proj(F.silu(gate) * up)
         return result
+
+
+class Linear(nn.Module):
+    """x @ weightᵀ + bias; weight (N, K), left uninitialised.
+
+    torch's own module draws initial weights even on the meta device, which takes longer than
+    loading a small model.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class Embedding(nn.Module):
+    """Rows of weight (V, hidden_size) by id, left uninitialised as ``Linear``'s."""
+
+    def __init__(self, rows: int, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, size))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.weight)
 
 
 class RMSNorm(nn.Module):

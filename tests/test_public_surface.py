@@ -31,14 +31,14 @@ def test_an_unknown_name_is_an_attribute_error():
     assert not hasattr(minboost, "nothing")
 
 
-def modules_after(code):
+def modules_after(code, *, whole=False):
     out = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
         capture_output=True,
         text=True,
         check=True,
     )
-    return {name.split(".")[0] for name in out.stdout.split()}
+    return {name if whole else name.split(".")[0] for name in out.stdout.split()}
 
 
 def test_importing_does_nothing_heavy():
@@ -55,6 +55,16 @@ def test_loading_and_generating_needs_only_the_light_dependencies(checkpoint):
              "triton", "tqdm", "matplotlib", "scipy", "sklearn"}  # fmt: skip
     # torch itself imports some of these where they are installed; that is not ours to count.
     assert not (heavy & modules_after(code)) - modules_after("import torch")
+
+
+def test_loading_and_generating_leaves_torchs_compiler_alone():
+    """torch._dynamo takes longer to import than the demo model to load and to answer."""
+    code = (
+        "import minboost; lm = minboost.load('demo', device='cpu')\n"
+        "lm.generate(instruction='Answer in French.', query='What colour is the sky?',"
+        " boost=minboost.Boost())"
+    )
+    assert "torch._dynamo" not in modules_after(code, whole=True)
 
 
 def test_the_command_line_answers_help_without_torch():

@@ -110,11 +110,10 @@ def validation_figures(
 
 
 def _fresh_model(config: ModelConfig, seed: int) -> Transformer:
-    with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator
-        model = Transformer(config)
+    model = Transformer(config)
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
-        if parameter.dim() > 1:  # norms stay at one
+        if parameter.dim() > 1:  # norms stay at one; there are no biases
             torch.nn.init.normal_(parameter, std=0.02, generator=generator)
     return model
 
