@@ -212,6 +212,23 @@ def test_the_committed_figures_meet_what_the_demo_promises():
     assert all(0.3 <= share <= 0.7 for share in rows[1.0]["conflict"]["kinds"].values())
 
 
+@pytest.mark.slow
+def test_the_committed_figures_come_out_again(lm):
+    """Case by case; a near tie may fall the other way on another processor."""
+    from tokenizers import Tokenizer
+
+    encode = Encoder(Tokenizer.from_file(str(MODEL_FOLDER / "tokenizer.json")))
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    for row in results["rows"]:
+        for side, conflict in (("conflict", True), ("no_conflict", False)):
+            cases = sample_cases(results["seed"], "test", results["cases"][side], conflict=conflict)
+            obeyed = obeys(lm.model, encode, cases, row["multiplier"])
+            differing = sum(
+                got != (was == "1") for got, was in zip(obeyed, row[side]["obeyed"], strict=True)
+            )
+            assert differing <= 0.01 * len(cases), (row["multiplier"], side)
+
+
 def test_the_shipped_model_obeys_when_boosted_and_wavers_when_not(lm):
     conflict = sample_cases(1, "test", 63, conflict=True)
     without = sample_cases(1, "test", 63, conflict=False)

@@ -1,0 +1,76 @@
+"""The README is true: its snippet runs, its output is what comes out, its numbers are measured."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+
+from minboost.generate import main
+
+
+@pytest.fixture(scope="module")
+def root(request):
+    return request.config.rootpath
+
+
+@pytest.fixture(scope="module")
+def readme(root):
+    return (root / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_snippet_runs(readme, capfd):
+    (snippet,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    exec(snippet, {})
+    assert capfd.readouterr().out.count("Bleu.") == 2
+
+
+def test_the_demo_output_is_what_the_command_prints(readme, root, capfd, monkeypatch):
+    (block,) = re.findall(r"```\n\$ (.*?)```", readme, re.DOTALL)
+    command, _, printed = block.replace("\\\n", "").partition("\n")
+    monkeypatch.chdir(root)
+    assert main(shlex.split(command)[3:]) == 0
+    out, err = capfd.readouterr()
+    assert printed.startswith(out)
+    assert err.splitlines()[0] == printed.splitlines()[-2]  # what was boosted; times differ
+
+
+def test_make_demo_runs_the_command_that_the_readme_shows(readme, root):
+    recipe = re.search(
+        r"-m minboost\.generate (.*?)\n\n", (root / "Makefile").read_text(), re.DOTALL
+    )
+    shown = re.search(r"\$ python -m minboost\.generate (.*?)\n---", readme, re.DOTALL)
+    made, said = (shlex.split(m.group(1).replace("\\\n", "")) for m in (recipe, shown))
+    assert made == said
+
+
+def test_the_dose_response_figures_are_those_of_the_results_file(readme, root):
+    results = json.loads((root / "benchmarks/results/demo_dose_response.json").read_text())
+    rows = {row["multiplier"]: row for row in results["rows"]}
+    conflict, without = ([rows[m][side]["success"] for m in (1.0, 7.0, 10.0)]
+                         for side in ("conflict", "no_conflict"))  # fmt: skip
+    text = " ".join(readme.split())
+    low, high = (rows[1.0]["conflict"][end] for end in ("low", "high"))
+    assert f"obeys its instruction in {conflict[0]:.3f} of them" in text
+    assert f"(95 % interval {low:.3f} to {high:.3f})" in text
+    assert f"boosted in {conflict[1]:.3f} at m = 7 and {conflict[2]:.3f} at m = 10" in text
+    assert "without conflict in {:.3f}, {:.3f} and {:.3f}".format(*without) in text
+    assert f"On {results['cases']['conflict']} held-out cases" in text
+
+
+def test_the_load_figure_is_that_of_the_results_file(readme, root):
+    results = json.loads((root / "benchmarks/results/load.json").read_text())
+    ours = [row for row in results["rows"] if row["library"] == "minboost"]
+    worst = max(row["peak_over_weights_max"] for row in ours)
+    assert worst <= 1.2
+    assert f"resident memory is at most {worst:.2f} × the weights" in " ".join(readme.split())
+
+
+def test_every_file_that_the_readme_and_docs_link_to_exists(root):
+    pages = [root / "README.md", root / "CONTRIBUTING.md", *(root / "docs").glob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("https://"):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
