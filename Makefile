@@ -23,6 +23,7 @@ check: $(VENV)/dev  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy kernels
 
 all: check test slow
 

@@ -17,7 +17,7 @@ from .attention_sdpa import sdpa
 from .errors import InputError
 from .span_bias import SpanBias, visible
 
-IMPLEMENTATIONS = ("reference", "sdpa")
+IMPLEMENTATIONS = ("reference", "sdpa", "triton")
 
 
 def attention(
@@ -43,7 +43,8 @@ def attention(
         scale: factor on q·k, 1/√D by default.
         return_mass: also return the softmax weight that falls on each span.
         impl: "reference" (float32 or wider, materialises the weights), "sdpa" (fused through
-            scaled_dot_product_attention, memory linear in T and S), or "auto" (sdpa).
+            scaled_dot_product_attention, memory linear in T and S), "triton" (the kernels of
+            minboost.kernels, on a GPU), or "auto" (sdpa).
 
     Returns:
         The output (B, H, T, D) in q's dtype, and the mass (B, H, T, N) float32 or None.
@@ -56,6 +57,10 @@ def attention(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if impl == "reference":
         return reference(q, k, v, query_start, window, bias, scale, return_mass)
+    if impl == "triton":
+        from .attention_triton import triton_attention
+
+        return triton_attention(q, k, v, query_start, window, bias, scale, return_mass)
     return sdpa(q, k, v, query_start, window, bias, scale, return_mass)
 
 

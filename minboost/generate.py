@@ -66,7 +66,9 @@ Settings: command line > MINBOOST_<OPTION> > .env > config.yaml > default; see -
 @click.option("--device", default="auto", show_default=True, help="auto, cuda, mps or cpu.")
 @click.option("--dtype", default="auto", show_default=True,
               help="auto, float32, bfloat16 or float16.")  # fmt: skip
-@click.option("--impl", default="auto", show_default=True, help="Attention: auto, sdpa, reference.")
+@click.option(
+    "--impl", default="auto", show_default=True, help="Attention: auto, sdpa, reference or triton."
+)
 @click.option("--start-layer", type=int, default=8, show_default=True, help="Of --layers middle.")
 @click.option("--num-middle-layers", type=int, default=5, show_default=True,
               help="Of --layers middle.")  # fmt: skip
