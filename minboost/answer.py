@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from .checks import as_text
 from .errors import InputError
 from .tokenizer import Tokenizer
 
@@ -20,11 +21,12 @@ class Answer:
         tokenizer: Tokenizer,
         *,
         eos_ids: Collection[int],
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         max_new_tokens: int,
     ) -> None:
-        if any(not text for text in stop):
-            raise InputError("a stop string is empty")
+        stop = (stop,) if isinstance(stop, str) else stop
+        if not isinstance(stop, Iterable) or not all(as_text("a stop string", s) for s in stop):
+            raise InputError(f"stop must be a text or texts, none of them empty, got {stop!r}")
         self.ids: list[int] = []
         self.text = ""
         self.finish_reason: str | None = None

@@ -155,7 +155,7 @@ def _one_row(
     mass = None
     if return_mass:
         assert bias is not None
-        logits = scale * (q @ k.transpose(2, 3)).float()  # (B, H_kv, G, S)
+        logits = scale * (q.float() @ k.float().transpose(2, 3))  # (B, H_kv, G, S)
         weights = (logits if mask is None else logits + mask).softmax(dim=-1)
         mass = (weights @ bias.indicator(first, last).float()[:, None]).reshape(B, H, 1, -1)
     if mask is not None and q.device.type != "cpu":

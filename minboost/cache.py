@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+
 import torch
 from torch import Tensor
 
@@ -32,6 +35,7 @@ class KVCache:
             length,
             config.head_dim,
         )
+        _check_room(2 * dtype.itemsize * math.prod(shape), batch, length, device)
         # Zeros, not empty: a masked key of garbage NaN would still poison softmax · V.
         self.k = torch.zeros(shape, device=device, dtype=dtype)
         self.v = torch.zeros(shape, device=device, dtype=dtype)
@@ -59,3 +63,15 @@ class KVCache:
             self.k[layer, self._rows, :, start] = k[:, :, 0]
             self.v[layer, self._rows, :, start] = v[:, :, 0]
         return self.k[layer, :, :, :keys], self.v[layer, :, :, :keys]
+
+
+def _check_room(needed: int, batch: int, length: int, device: torch.device) -> None:
+    """Refuse what cannot fit in a CPU's memory before the system starts killing processes."""
+    if device.type != "cpu" or "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise MemoryError(
+            f"the KV cache of {batch} x {length} tokens takes {needed / 1e9:.1f} GB, the machine "
+            f"has {there / 1e9:.1f} GB"
+        )

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
@@ -34,7 +33,7 @@ FLOATS = {
     "BF16": torch.bfloat16,
 }
 # Written by old versions of transformers; the rotation angles follow from the config.
-IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
+IGNORED = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.\w+")
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,11 @@ def load_model(
         ModelError: a file or tensor is missing, left over, malformed, misshapen, quantised or
             holds NaN or infinite values; the message names it.
     """
-    slots = expected_slots(config)
     files = {path: read_header(path) for path in shard_files(folder)}
+    if config.tie_word_embeddings and not _head_is_the_embedding(files):
+        # As transformers 5: a head of its own in the files counts for more than the config's word.
+        config = replace(config, tie_word_embeddings=False)
+    slots = expected_slots(config)
     _check_names(slots, files, tied=config.tie_word_embeddings)
     with torch.device("meta"):
         model = Transformer(config, impl=impl)
@@ -153,29 +155,29 @@ def expected_slots(config: ModelConfig) -> dict[str, Slot]:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint: those its index names, or model.safetensors.
+    """The safetensors files of a checkpoint: model.safetensors, or those its index names.
 
     Raises:
         ModelError: there is none, one is missing, or the index names a file outside the folder.
     """
+    single = folder / "model.safetensors"
+    if single.is_file():  # beside an index it is the one that counts, as in transformers
+        return [single]
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
-        single = folder / "model.safetensors"
-        if single.is_file():
-            return [single]
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         hint = f" (pickle weights such as {pickled[0]} are never read)" if pickled else ""
         raise ModelError(f"{folder} holds no model.safetensors and no {index.name}{hint}")
     weight_map = read_json_object(index, limit=MAX_INDEX_BYTES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelError(f"{index}: weight_map must be an object that names the shards")
-    names = list(dict.fromkeys(weight_map.values()))
-    for name in names:
+    for name in weight_map.values():
         if not _is_plain_shard_name(name):
             raise ModelError(
                 f"{index}: shard name {name!r} is refused: it must be a .safetensors file "
                 "directly inside the folder"
             )
+    names = list(dict.fromkeys(weight_map.values()))
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise ModelError(
@@ -216,6 +218,30 @@ def read_header(path: Path) -> dict[str, Stored]:
         )
         for name, entry in raw.items()
     }
+
+
+def _head_is_the_embedding(files: dict[Path, dict[str, Stored]]) -> bool:
+    """Is lm_head.weight absent, or the same bytes as the embedding?"""
+    found = {
+        name: (path, header[name])
+        for path, header in files.items()
+        for name in ("lm_head.weight", "model.embed_tokens.weight")
+        if name in header
+    }
+    if len(found) < 2:
+        return "lm_head.weight" not in found
+    (path, head), (other_path, embedding) = found.values()
+    size = head.stop - head.start
+    if (head.dtype, head.shape) != (embedding.dtype, embedding.shape):
+        return False
+    with path.open("rb") as file, other_path.open("rb") as other:
+        file.seek(head.start)
+        other.seek(embedding.start)
+        for done in range(0, size, BUFFER_BYTES):
+            count = min(BUFFER_BYTES, size - done)
+            if file.read(count) != other.read(count):
+                return False
+    return True
 
 
 def _check_names(
@@ -267,9 +293,11 @@ def _fill(target: Tensor, file: BinaryIO, stored: Stored, buffer: bytearray, whe
         part = whole[: min(len(whole), (flat.numel() - done) * dtype.itemsize)]
         _read_exactly(file, part, where)
         values = torch.frombuffer(part, dtype=dtype)
-        low, high = torch.aminmax(values)  # NaN goes through, so two values tell of all
-        if not (math.isfinite(low.item()) and math.isfinite(high.item())):
+        ends = torch.stack(torch.aminmax(values))  # NaN goes through, so two values tell of all
+        if not ends.isfinite().all():
             raise ModelError(f"{where} holds NaN or infinite values")
+        if not ends.to(target.dtype).isfinite().all():
+            raise ModelError(f"{where} holds values too large for {target.dtype}; try bfloat16")
         flat[done : done + len(values)].copy_(values)
         done += len(values)
 

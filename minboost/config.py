@@ -7,7 +7,7 @@ would change the computation in a way that is not implemented is refused by name
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -107,8 +107,8 @@ class ModelConfig:
         if generation.is_file():
             raw_eos = read_json_object(generation).get("eos_token_id")
             eos = _token_ids(raw_eos, config.vocab_size, str(generation))
-            merged = tuple(dict.fromkeys((*eos, *config.eos_token_ids)))
-            object.__setattr__(config, "eos_token_ids", merged)
+            if eos:  # as in transformers, what it names replaces what config.json does
+                config = replace(config, eos_token_ids=eos)
         return config
 
     @classmethod
@@ -241,6 +241,8 @@ def _rope(raw: dict[str, Any], max_positions: int, where: str) -> RopeConfig:
         raise ModelError(f"{where}: {name}.partial_rotary_factor is not supported; only 1.0")
     read = _Reader(merged, f"{where}: {name}")
     theta = read.number("rope_theta", 1.0, 1e12, default=10000.0)
+    if rope_type == "dynamic" and raw.get("head_dim") == 2:
+        raise ModelError(f"{where}: dynamic rope needs a head_dim above 2")
     if rope_type == "default":
         return RopeConfig(rope_theta=theta)
     original = raw.get("original_max_position_embeddings")

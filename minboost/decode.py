@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .boost import Plan
 from .cache import KVCache
 from .model import Transformer
+from .plan import Plan
 
 
 class Decoder:

@@ -18,7 +18,7 @@ def read_text(path: Path, limit: int) -> str:
             data = file.read(limit + 1)
         if len(data) > limit:
             raise ModelError(f"{path} is larger than {limit} bytes")
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing") from error
     except (OSError, UnicodeDecodeError) as error:

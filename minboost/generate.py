@@ -14,10 +14,10 @@ from .errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from .boost import Boost
-    from .lm import LM
+    from .lm import LM, Stream
     from .request import Generation
 
-EXIT_USAGE, EXIT_MODEL, EXIT_MEMORY, EXIT_INTERRUPTED = 2, 3, 4, 130
+EXIT_OUTPUT, EXIT_USAGE, EXIT_MODEL, EXIT_MEMORY, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 EXAMPLES = """
 \b
@@ -34,12 +34,15 @@ Examples:
     python -m minboost.generate --instruction "Summarise in one sentence." --query - \\
       --temperature 0.8 --top-p 0.95 --seed 7 < article.txt
 \b
-Exit codes: 0 done, 2 usage, 3 model not usable, 4 out of memory, 130 interrupted.
+Exit codes: 0 done, 1 output not writable, 2 usage, 3 model not usable, 4 out of memory,
+130 interrupted.
 Settings: command line > MINBOOST_<OPTION> > .env > config.yaml > default; see --show-config.
 """
 
 
-@click.command("generate", epilog=EXAMPLES)
+@click.command(
+    "generate", epilog=EXAMPLES, context_settings={"auto_envvar_prefix": settings.PREFIX}
+)
 @click.option("--instruction", help="What the model is told to do; - reads stdin.")
 @click.option("--query", help="What it is asked; - reads stdin.")
 @click.option("--model", default="demo", show_default=True, help="demo, a folder, or a hub id.")
@@ -59,7 +62,8 @@ Settings: command line > MINBOOST_<OPTION> > .env > config.yaml > default; see -
 @click.option("--top-k", type=int)
 @click.option("--min-p", type=float)
 @click.option("--repetition-penalty", type=float, default=1.0, show_default=True)
-@click.option("--stop", multiple=True, help="End the answer before this text; repeatable.")
+@click.option("--stop", multiple=True, type=settings.Lines(),
+              help="End the answer before this text; repeatable.")  # fmt: skip
 @click.option(
     "--seed", type=int, default=42, show_default=True, help="For sampling and head draws."
 )
@@ -75,18 +79,20 @@ Settings: command line > MINBOOST_<OPTION> > .env > config.yaml > default; see -
 @click.option("--boost-middle-layers-only", type=bool, hidden=True)
 @click.option("--head-boost-percentage", type=float, hidden=True)
 @click.option("--compare", is_flag=True, help="Also answer with m = 1, same engine, same seed.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--json", is_flag=True, help="One JSON object on stdout.")
 @click.option("--stream/--no-stream", default=True, show_default=True)
-@click.option("--config", "config_file", type=click.Path(path_type=Path), is_eager=True,
-              expose_value=False, callback=lambda ctx, _, path: _use_config(ctx, path),
+@click.option("--config", type=click.Path(path_type=Path), is_eager=True, expose_value=False,
+              callback=lambda ctx, _, path: _use_config(ctx, path),
               help="A config.yaml; by default the one in this folder.")  # fmt: skip
 @click.option("--show-config", is_flag=True, help="Print the settings that apply, and stop.")
 @click.version_option(__version__)
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Generate with the attention on the instruction multiplied by --multiplier."""
+    for name in settings.unknown_variables(ctx.command):
+        click.echo(f"note: the environment variable {name} names no option", err=True)
     if options["show_config"]:
-        click.echo(settings.describe(ctx, ctx.meta["config"], ctx.meta["dotenv"]))
+        click.echo(settings.describe(ctx, ctx.meta["config"], ctx.obj or set()))
         return
     options["layers"] = settings.layers_option(ctx)
     options["heads"] = settings.heads_option(ctx)
@@ -105,63 +111,63 @@ def run(options: dict[str, Any]) -> int:
         dtype=options["dtype"],
         revision=options["revision"],
         impl=options["impl"],
-        progress=sys.stderr.isatty(),
+        progress=sys.stderr is not None and sys.stderr.isatty(),
     )
-    if options["model"] == "demo":
-        _toy_note(options)
     request = {
         key: options[key]
         for key in ("instruction", "query", "role", "max_new_tokens", "temperature", "top_p",
                     "top_k", "min_p", "repetition_penalty", "stop", "seed")
     }  # fmt: skip
-    plain = None
+    out = lm.stream(boost=boost, measure_mass=bool(options["json"]), **request)
+    notes = [*out.notes, *_toy_notes(options)]
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    plain, interrupted = None, False
     if options["compare"]:
-        plain, interrupted = _answer(lm, request, None, options, title="plain (m = 1)")
-        if interrupted:
-            return EXIT_INTERRUPTED
-    title = f"boosted (m = {boost.multiplier:g})" if options["compare"] else None
-    out, interrupted = _answer(lm, request, boost, options, title=title)
-    if options["as_json"]:
-        click.echo(json.dumps(_as_json(lm, options, out, plain), ensure_ascii=False, indent=2))
-    for line in _stats_lines(lm, options, out):
+        plain = lm.stream(boost=None, **request)
+        interrupted = _answer(plain, options, title="plain (m = 1)")
+    if not interrupted:
+        title = f"boosted (m = {boost.multiplier:g})" if options["compare"] else None
+        interrupted = _answer(out, options, title=title)
+    if options["json"]:
+        baseline = None if plain is None else plain.result
+        result = _as_json(lm, options, out.result, baseline, notes)
+        click.echo(json.dumps(result, ensure_ascii=False, indent=2))
+    if interrupted:
+        click.echo("interrupted: the text ends where it was", err=True)
+        return EXIT_INTERRUPTED
+    for line in _stats_lines(lm, options, out.result):
         click.echo(line, err=True)
-    return EXIT_INTERRUPTED if interrupted else 0
+    return 0
 
 
-def _answer(
-    lm: LM,
-    request: dict[str, Any],
-    boost: Boost | None,
-    options: dict[str, Any],
-    *,
-    title: str | None,
-) -> tuple[Generation, bool]:
-    """Generate and print one answer; the second value tells of a Ctrl-C, which keeps the text."""
-    measure = boost is not None and bool(options["as_json"])
-    stream = lm.stream(boost=boost, measure_mass=measure, **request)
-    live = options["stream"] and not options["as_json"]
+def _answer(stream: Stream, options: dict[str, Any], *, title: str | None) -> bool:
+    """Generate and print one answer; True after a Ctrl-C, which keeps the text so far."""
+    live = options["stream"] and not options["json"]
     interrupted = False
     try:
-        for note in stream.notes:
-            click.echo(f"note: {note}", err=True)
-        if title and not options["as_json"]:
+        if title and not options["json"]:
             click.echo(f"--- {title} ---")
         for piece in stream:
             if live:
                 click.echo(piece, nl=False)
-                sys.stdout.flush()
+                if sys.stdout is not None:
+                    sys.stdout.flush()
     except KeyboardInterrupt:
         interrupted = True
-    result = stream.result
-    if not options["as_json"]:
-        click.echo("" if live else result.text)
-    if interrupted:
-        click.echo("interrupted: the text ends where it was", err=True)
-    return result, interrupted
+    if not options["json"]:
+        click.echo("" if live else stream.result.text)
+    if stream.result.text == "" and not interrupted:
+        click.echo("note: the answer is empty: the model ended it at once", err=True)
+    return interrupted
 
 
 def _as_json(
-    lm: LM, options: dict[str, Any], out: Generation, plain: Generation | None
+    lm: LM,
+    options: dict[str, Any],
+    out: Generation,
+    plain: Generation | None,
+    notes: list[str],
 ) -> dict[str, Any]:
     span, mass = out.prompt.instruction, out.attention_mass
     result: dict[str, Any] = {
@@ -184,7 +190,7 @@ def _as_json(
         "attention_mass": None
         if mass is None
         else {"baseline": mass.baseline.mean().item(), "boosted": mass.boosted.mean().item()},
-        "notes": list(out.notes),
+        "notes": notes,
     }
     if plain is not None:
         result["baseline"] = _outcome(plain)
@@ -221,12 +227,12 @@ def _stats_lines(lm: LM, options: dict[str, Any], out: Generation) -> list[str]:
 
 
 def _boost(options: dict[str, Any]) -> Boost:
-    from .boost import Boost, parse_heads
+    from .boost import Boost
 
     return Boost(
         multiplier=options["multiplier"],
         layers=options["layers"],
-        heads=parse_heads(options["heads"]),
+        heads=options["heads"],
         span=options["span"],
         head_seed=options["seed"],
         start_layer=options["start_layer"],
@@ -243,27 +249,39 @@ def _texts(instruction: str | None, query: str | None) -> tuple[str, str]:
     if instruction == "-" and query == "-":
         raise InputError("--instruction and --query cannot both be read from stdin")
     if "-" in (instruction, query):
-        text = sys.stdin.read()
+        text = _stdin()
         instruction, query = (text if t == "-" else t for t in (instruction, query))
     return instruction, query
 
 
-def _toy_note(options: dict[str, Any]) -> None:
+def _stdin() -> str:
+    """All of stdin, without the line break that ends a file or an echo."""
+    try:
+        text = "" if sys.stdin is None else sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise InputError(f"stdin is not valid text: {error}") from error
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _toy_notes(options: dict[str, Any]) -> list[str]:
+    if options["model"] != "demo":
+        return []
     from .demo import in_world
 
-    if not in_world(options["instruction"], options["query"]):
-        click.echo(
-            "note: the demo model is a toy that knows a few dozen facts, and this does not look "
-            "like one of them; name another model with --model",
-            err=True,
-        )
+    if in_world(options["instruction"], options["query"]):
+        return []
+    return [
+        "the demo model is a toy that knows a few dozen facts, and this does not look like one of "
+        "them; name another model with --model"
+    ]
 
 
 def _use_config(ctx: click.Context, path: Path | None) -> None:
-    """Read .env and the config file before any other option is settled."""
-    here = Path.cwd()
-    ctx.meta["dotenv"] = settings.read_dotenv(here)
-    path = path or settings.find_config(here)
+    """Read the config file before any other option is settled."""
+    if path is None:
+        path, ignored = settings.find_config(Path("."))
+        if ignored is not None:
+            click.echo(f"note: {ignored} is not one of minboost's and is ignored", err=True)
     ctx.meta["config"] = path
     if path is not None:
         ctx.default_map = {**(ctx.default_map or {}), **settings.read_config(path)}
@@ -277,9 +295,8 @@ def main(argv: list[str] | None = None) -> int:
 def run_command(program: click.Command, argv: list[str] | None, name: str) -> int:
     """Run a click command and turn every expected failure into a message and an exit code."""
     try:
-        code = program.main(
-            argv, prog_name=name, standalone_mode=False, auto_envvar_prefix=settings.PREFIX
-        )
+        from_dotenv = settings.read_dotenv(Path("."))
+        code = program.main(argv, prog_name=name, standalone_mode=False, obj=from_dotenv)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()
@@ -293,6 +310,9 @@ def run_command(program: click.Command, argv: list[str] | None, name: str) -> in
     except ModelError as error:
         click.echo(f"error: {error}", err=True)
         return EXIT_MODEL
+    except OSError as error:  # a full disk or a closed pipe behind stdout
+        click.echo(f"error: the output could not be written: {error}", err=True)
+        return EXIT_OUTPUT
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .boost import Plan, Span, check_span, log_multipliers
+from .boost import Span, check_span
 from .config import ModelConfig
 from .errors import InputError
 from .model import Transformer
+from .plan import Plan, log_multipliers
 from .prompt import Prompt
 from .request import Boosts, Generation, Request, as_boosts
 from .run import Run
@@ -51,7 +52,7 @@ class LM:
         min_p: float | None = None,
         repetition_penalty: float = 1.0,
         seed: int = 0,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         measure_mass: bool = False,
     ) -> Generation:
         """Generate one answer.
@@ -106,7 +107,7 @@ class LM:
         min_p: float | None = None,
         repetition_penalty: float = 1.0,
         seed: int = 0,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         measure_mass: bool = False,
     ) -> Stream:
         """As ``generate``, piece by piece; the joined pieces are the answer's text."""
@@ -130,6 +131,9 @@ class LM:
         self, requests: Sequence[Request], *, measure_mass: bool = False
     ) -> list[Generation]:
         """Generate all requests as one batch, each with its own boost, length and seed."""
+        requests = list(requests)
+        if not all(isinstance(request, Request) for request in requests):
+            raise InputError("generate_batch takes a list of Requests")
         if not requests:
             return []
         run = self._run(requests, measure_mass)
@@ -139,7 +143,10 @@ class LM:
 
     @torch.inference_mode()
     def logits(
-        self, ids: Sequence[int] | Tensor, boost: Boosts = None, spans: Sequence[Span] | None = None
+        self,
+        ids: Sequence[int] | Tensor,
+        boost: Boosts = None,
+        spans: Span | Sequence[Span] | None = None,
     ) -> Tensor:
         """Logits (T, V) float32 of one forward over ``ids`` (T,), without a cache.
 
@@ -150,13 +157,24 @@ class LM:
         ids = torch.as_tensor(ids, device=self.device)
         if ids.dim() != 1 or not len(ids):
             raise InputError(f"ids must be one non-empty sequence, got shape {tuple(ids.shape)}")
+        if ids.is_floating_point() or ids.dtype == torch.bool:
+            raise InputError(f"ids must be integers, got {ids.dtype}")
+        ids = ids.long()
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.config.vocab_size:
             raise InputError(f"ids must lie in [0, {self.config.vocab_size}), got {low} to {high}")
+        where = None if spans is None else [spans] if isinstance(spans, Span) else list(spans)
+        if len(ids) > self.config.context_length:
+            raise InputError(
+                f"{len(ids)} ids are more than the model's context of {self.config.context_length}"
+            )
+        if spans is not None and boost is None:
+            raise InputError("spans were given without a boost")
+        where = None if spans is None else [spans] if isinstance(spans, Span) else list(spans)
         placed = [
             (
                 item,
-                [check_span(span, len(ids)) for span in ([item.span] if spans is None else spans)],
+                [check_span(span, len(ids)) for span in ([item.span] if where is None else where)],
             )
             for item in as_boosts(boost)
         ]
@@ -170,17 +188,21 @@ class LM:
         return Run(self.model, self.tokenizer, requests, measure_mass=measure_mass)
 
 
-class Stream:
+class Stream(Iterator[str]):
     """Iterate for the pieces of the answer; ``result`` is the Generation, so far or in full."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
 
     def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
         while not self._run.done:
             piece = self._run.step()[0]
             if piece:
-                yield piece
+                return piece
+        raise StopIteration
 
     @property
     def prompt(self) -> Prompt:

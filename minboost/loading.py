@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from .checkpoint import load_model
@@ -16,9 +18,9 @@ DEVICES = ("auto", "cuda", "mps", "cpu")
 
 
 def load(
-    name: str = "demo",
+    name: str | os.PathLike[str] = "demo",
     *,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     dtype: str = "auto",
     revision: str | None = None,
     impl: str = "auto",
@@ -40,7 +42,7 @@ def load(
         ModelError: the model is missing, gated, malformed or unsupported.
         InputError: a device, dtype or implementation that does not exist here.
     """
-    where = _device(device)
+    where = _device(str(device))
     folder = resolve(name, revision=revision)
     config = ModelConfig.from_folder(folder)
     tokenizer = Tokenizer.from_folder(folder)
@@ -52,7 +54,7 @@ def load(
         impl=impl,
         progress=progress,
     )
-    return LM(model, tokenizer, name=name)
+    return LM(model, tokenizer, name=os.fspath(name))
 
 
 def _device(name: str) -> torch.device:
@@ -64,7 +66,10 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     if (kind == "cuda" and not cuda) or (kind == "mps" and not mps):
         raise InputError(f"device {name!r} is not available on this machine")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r} is not known: {error}") from error
 
 
 def _dtype(name: str, device: torch.device, config: ModelConfig) -> torch.dtype:

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import attention, resolve
-from .boost import Plan
 from .cache import KVCache
 from .config import ModelConfig
+from .plan import Plan
 from .rope import RotaryEmbedding, rotate
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from torch import Tensor
 
 from .boost import Boost, Span
+from .errors import InputError
 from .prompt import Prompt
 from .sampling import Sampling
 
@@ -33,7 +35,7 @@ class Request:
     min_p: float | None = None
     repetition_penalty: float = 1.0
     seed: int = 0
-    stop: Sequence[str] = ()
+    stop: str | Sequence[str] = ()
 
     @property
     def sampling(self) -> Sampling:
@@ -84,7 +86,14 @@ class Generation:
 
 
 def as_boosts(boost: Boosts) -> tuple[Boost, ...]:
-    """None, one boost or several, as a tuple."""
+    """None, one boost or several, as a tuple; InputError for anything else, an empty list too."""
     if boost is None:
         return ()
-    return (boost,) if isinstance(boost, Boost) else tuple(boost)
+    boosts: tuple[Any, ...] = (boost,)
+    if isinstance(boost, Iterable):
+        boosts = tuple(boost)
+    if not boosts or not all(isinstance(item, Boost) for item in boosts):
+        raise InputError(
+            f"boost must be a Boost or a list of at least one, got {boost!r}; None is plain"
+        )
+    return boosts

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import torch
 
 from .answer import Answer
-from .boost import Boost, Plan, Span, check_span, log_multipliers
-from .config import ModelSize
+from .boost import Boost, Span, check_span
+from .checks import as_integer, as_text
 from .decode import Decoder
-from .errors import InputError
+from .errors import InputError, ModelError
 from .model import Transformer
+from .plan import Plan, boosted_heads, log_multipliers
 from .prompt import Prompt, build_prompt
 from .request import Generation, Mass, Request, Stats
 from .sampling import Sampler
@@ -37,10 +38,7 @@ class Run:
         self.config = model.config
         self.device = model.embed_tokens.weight.device
         self.requests = requests
-        self.prompts = [
-            build_prompt(tokenizer, instruction=r.instruction, query=r.query, role=r.role)
-            for r in requests
-        ]
+        self.prompts = [_prompt(tokenizer, r, self.config.vocab_size) for r in requests]
         fitted = [
             _fit(request, prompt, self.config.context_length)
             for request, prompt in zip(requests, self.prompts, strict=True)
@@ -53,10 +51,19 @@ class Run:
             [(boost, resolve_spans(boost, prompt)) for boost in request.boosts]
             for request, prompt in zip(requests, self.prompts, strict=True)
         ]
-        self.spans = [
-            tuple(dict.fromkeys(span for _, spans in boosts for span in spans)) for boosts in placed
+        strengths = [
+            log_multipliers(
+                boosts, watch=prompt.instruction if measure_mass else None, **self.config.size
+            )
+            for boosts, prompt in zip(placed, self.prompts, strict=True)
         ]
-        self.plan = self._compile(placed, watch_instruction=measure_mass)
+        self.heads = [boosted_heads(spans) for spans in strengths]
+        self.spans = [
+            tuple(span for span, strength in spans.items() if strength.any()) for spans in strengths
+        ]
+        self.plan = None
+        if any(strengths):
+            self.plan = Plan.build(strengths, **self.config.size, device=self.device)
         eos_ids = self.config.eos_token_ids or tokenizer.eos_ids
         self.answers = [
             Answer(tokenizer, eos_ids=eos_ids, stop=r.stop, max_new_tokens=limit)
@@ -123,14 +130,14 @@ class Run:
                     peak_memory_bytes=memory,
                 ),
                 notes=notes,
-                boosted_heads=_boosted_heads(request.boosts, self.config.size),
+                boosted_heads=heads,
                 boosted_spans=spans,
                 attention_mass=mass,
             )
-            for request, answer, prompt, spans, notes, mass in zip(
-                self.requests,
+            for answer, prompt, heads, spans, notes, mass in zip(
                 self.answers,
                 self.prompts,
+                self.heads,
                 self.spans,
                 self.notes,
                 self.masses,
@@ -141,20 +148,6 @@ class Run:
     def _decoder(self, plan: Plan | None) -> Decoder:
         ids = [prompt.ids for prompt in self.prompts]
         return Decoder(self.model, ids, max_new_tokens=max(self.limits), plan=plan)
-
-    def _compile(
-        self, placed: list[list[tuple[Boost, list[Span]]]], *, watch_instruction: bool
-    ) -> Plan | None:
-        size = self.config.size
-        sequences = [
-            log_multipliers(
-                boosts,
-                watch=prompt.instruction if watch_instruction else None,
-                **size,
-            )
-            for boosts, prompt in zip(placed, self.prompts, strict=True)
-        ]
-        return Plan.build(sequences, **size, device=self.device) if any(sequences) else None
 
     def _measure(self) -> list[Mass | None]:
         """The mass on each instruction, boosted and plain: two prefills of their own."""
@@ -170,6 +163,24 @@ class Run:
             else None
             for b, prompt in enumerate(self.prompts)
         ]
+
+
+def _prompt(tokenizer: Tokenizer, request: Request, vocab_size: int) -> Prompt:
+    if request.instruction is not None:
+        as_text("instruction", request.instruction)
+    prompt = build_prompt(
+        tokenizer,
+        instruction=request.instruction,
+        query=as_text("query", request.query),
+        role=request.role,
+    )
+    if max(prompt.ids) >= vocab_size:
+        name = tokenizer.decode([max(prompt.ids)], skip_special_tokens=False)
+        raise ModelError(
+            f"the tokenizer writes {name!r} as id {max(prompt.ids)}, but the model has "
+            f"{vocab_size} tokens: tokenizer.json and config.json do not belong together"
+        )
+    return prompt
 
 
 def resolve_spans(boost: Boost, prompt: Prompt) -> list[Span]:
@@ -200,9 +211,7 @@ def peak_memory(device: torch.device) -> int | None:
 
 def _fit(request: Request, prompt: Prompt, context: int) -> tuple[int, tuple[str, ...]]:
     """How many tokens may be generated, and what to say about it."""
-    wanted, used = request.max_new_tokens, len(prompt.ids)
-    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
-        raise InputError(f"max_new_tokens must be an integer of at least 1, got {wanted!r}")
+    wanted, used = as_integer("max_new_tokens", request.max_new_tokens, 1), len(prompt.ids)
     if used >= context:
         raise InputError(
             f"the prompt has {used} tokens, and the model's context holds {context} with the answer"
@@ -215,15 +224,6 @@ def _fit(request: Request, prompt: Prompt, context: int) -> tuple[int, tuple[str
         f"the context holds {context}"
     )
     return room, (note,)
-
-
-def _boosted_heads(boosts: Sequence[Boost], size: ModelSize) -> dict[int, tuple[int, ...]]:
-    heads: dict[int, set[int]] = {}
-    for boost in boosts:
-        if boost.multiplier != 1:
-            for layer, chosen in boost.heads_by_layer(**size).items():
-                heads.setdefault(layer, set()).update(chosen)
-    return {layer: tuple(sorted(chosen)) for layer, chosen in sorted(heads.items()) if chosen}
 
 
 def _rate(count: int, seconds: float) -> float:

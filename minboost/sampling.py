@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .errors import InputError
+from .checks import as_integer, as_number
+from .errors import InputError, ModelError
+
+GREEDY_BELOW = 1e-30  # temperatures that no difference of logits survives
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +31,23 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check("temperature", self.temperature, self.temperature >= 0, "at least 0")
-        _check("top_p", self.top_p, 0 < self.top_p <= 1, "in (0, 1]")
-        _check(
-            "repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0, "above 0"
-        )
-        if self.min_p is not None:
-            _check("min_p", self.min_p, 0 <= self.min_p <= 1, "in [0, 1]")
-        if self.top_k is not None and (not isinstance(self.top_k, int) or self.top_k < 0):
-            raise InputError(f"top_k must be an integer of at least 0, got {self.top_k!r}")
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 63:
-            raise InputError(f"seed must be an integer in [0, 2**63), got {self.seed!r}")
+        ranges: dict[str, tuple[Callable[[float], bool], str]] = {
+            "temperature": (lambda x: x >= 0, "at least 0"),
+            "top_p": (lambda x: 0 < x <= 1, "in (0, 1]"),
+            "min_p": (lambda x: 0 <= x <= 1, "in [0, 1]"),
+            "repetition_penalty": (lambda x: x > 0, "above 0"),
+        }
+        for name, (holds, rule) in ranges.items():
+            value = getattr(self, name)
+            if value is None and name == "min_p":
+                continue
+            number = as_number(name, value)
+            if not holds(number):
+                raise InputError(f"{name} must be {rule}, got {value!r}")
+            object.__setattr__(self, name, number)
+        if self.top_k is not None:
+            object.__setattr__(self, "top_k", as_integer("top_k", self.top_k, 0))
+        object.__setattr__(self, "seed", as_integer("seed", self.seed, 0, 1 << 63))
 
 
 class Sampler:
@@ -57,10 +66,19 @@ class Sampler:
             self.seen[list(prompt_ids)] = True
 
     def pick(self, logits: Tensor) -> int:
-        """The next token for ``logits`` (V,) float32, on the CPU."""
+        """The next token for ``logits`` (V,) float32, on the CPU.
+
+        Raises:
+            ModelError: the logits are not finite, as where float16 overflows.
+        """
+        if not math.isfinite(logits.amax()):
+            raise ModelError(
+                "the model's logits are not finite: it overflows in this dtype (try bfloat16 or "
+                "float32) or its weights are damaged"
+            )
         if self.seen is not None:
             logits = penalise(logits, self.seen, self.sampling.repetition_penalty)
-        if self.sampling.temperature == 0:
+        if self.sampling.temperature < GREEDY_BELOW:
             token = int(logits.argmax())
         else:
             probabilities = filtered(logits, self.sampling).softmax(-1)
@@ -98,8 +116,3 @@ def filtered(logits: Tensor, sampling: Sampling) -> Tensor:
         drop[logits.argmax()] = False
         logits = logits.masked_fill(drop, cut)
     return logits
-
-
-def _check(name: str, value: float, holds: bool, rule: str) -> None:
-    if isinstance(value, bool) or not math.isfinite(value) or not holds:
-        raise InputError(f"{name} must be a finite number {rule}, got {value!r}")

@@ -6,6 +6,7 @@ default map. This module reads the two files and settles options that can be sai
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,24 +72,45 @@ def read_config(path: Path) -> dict[str, Any]:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise InputError(f"config file {path} cannot be read: {error}") from error
-    options = {}
+    options: dict[str, Any] = {}
     for key, value in _flatten({} if raw is None else raw, path).items():
         if key not in KEYS:
             raise InputError(f"{path}: key {key!r} does not exist; known: {', '.join(KEYS)}")
         option = KEYS[key]
         if option is not None and value is not None:
-            options[option] = value
+            options[option] = _as_written(option, value)
     return options
 
 
-def find_config(folder: Path) -> Path | None:
-    """``folder/config.yaml`` if it is one of ours: config.yaml is a name that others use too."""
+def _as_written(option: str, value: Any) -> Any:
+    """A value of the file as the command line would have it, so that the same rules judge both."""
+    if option == "stop":
+        return [str(text) for text in value] if isinstance(value, list) else [str(value)]
+    if option == "layers" and isinstance(value, list):
+        return ",".join(map(str, value))
+    if option == "heads" and isinstance(value, (list, dict)):
+        return json.dumps(value)
+    return str(value)
+
+
+def find_config(folder: Path) -> tuple[Path | None, Path | None]:
+    """``folder/config.yaml`` if it is one of ours, and else the one that was passed over.
+
+    config.yaml is a name that others use too. Ours has an ``instaboost`` section, or no top-level
+    key but our own.
+    """
     path = folder / "config.yaml"
+    if not path.is_file():
+        return None, None
+    import yaml
+
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    except (OSError, UnicodeDecodeError):
-        return None
-    return path if any(line.startswith("instaboost:") for line in lines) else None
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+        return None, path
+    sections = {key.split(".")[0] for key in KEYS}
+    ours = isinstance(raw, Mapping) and ("instaboost" in raw or sections.issuperset(raw))
+    return (path, None) if ours else (None, path)
 
 
 def read_dotenv(folder: Path) -> set[str]:
@@ -101,13 +123,32 @@ def read_dotenv(folder: Path) -> set[str]:
         return set()
     from dotenv import dotenv_values
 
+    try:
+        values = dotenv_values(path, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
     taken = set()
-    for name, value in dotenv_values(path, interpolate=False).items():
+    for name, value in values.items():
         ours = name.startswith(f"{PREFIX}_") or name in FROM_DOTENV
         if ours and value is not None and name not in os.environ:
             os.environ[name] = value
             taken.add(name)
     return taken
+
+
+class Lines(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """Texts; in an environment variable one a line, since a stop string may hold spaces."""
+
+    name = "text"
+    envvar_list_splitter = "\n"
+
+
+def unknown_variables(command: click.Command) -> list[str]:
+    """MINBOOST_… variables of the environment that name no option of the command."""
+    known = {f"{PREFIX}_{parameter.name}".upper() for parameter in command.params}
+    return sorted(
+        name for name in os.environ if name.startswith(f"{PREFIX}_") and name not in known
+    )
 
 
 def source(ctx: click.Context, option: str) -> ParameterSource:
@@ -159,7 +200,10 @@ def _flatten(raw: Any, path: Path) -> dict[str, Any]:
     if not isinstance(raw, Mapping):
         raise InputError(f"{path} must hold a mapping, got a {type(raw).__name__}")
     flat: dict[str, Any] = {}
+    sections = {key.split(".")[0] for key in KEYS if "." in key}
     for key, value in raw.items():
+        if value is None and key in sections:
+            continue  # a section with nothing in it
         if isinstance(value, Mapping) and f"instaboost.{key}" not in KEYS:
             flat |= {f"{key}.{inner}": item for inner, item in value.items()}
         else:

@@ -64,5 +64,5 @@ def test_the_limit_ends_with_length_and_releases_what_was_held():
 
 
 def test_an_empty_stop_string_is_refused():
-    with pytest.raises(InputError, match="stop string is empty"):
+    with pytest.raises(InputError, match="stop must be a text or texts, none of them empty"):
         Answer(Letters(), eos_ids=(), stop=["x", ""], max_new_tokens=1)

@@ -6,12 +6,15 @@ import math
 import random
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 
-from minboost.boost import Boost, Plan, Span, log_multipliers, parse_heads
+from minboost.boost import Boost, Span
 from minboost.errors import InputError
+from minboost.head_choice import parse_heads
+from minboost.plan import Plan, boosted_heads, log_multipliers
 
 from .conftest import load
 
@@ -84,8 +87,9 @@ def test_heads_are_read_from_text_json_and_file(tmp_path):
     path.write_text('{"1": [0, 2], "10": [3]}')
     assert parse_heads("all") == "all"
     assert parse_heads("0.2") == 0.2
-    assert parse_heads('{"1": [0, 2]}') == {1: [0, 2]}
-    assert parse_heads(str(path)) == {1: [0, 2], 10: [3]}
+    assert parse_heads('{"1": [0, 2]}') == {1: (0, 2)}
+    assert parse_heads("[0, 3]") == {0: "all", 3: "all"}
+    assert parse_heads(str(path)) == {1: (0, 2), 10: (3,)}
 
 
 @pytest.mark.parametrize(
@@ -105,6 +109,11 @@ def test_heads_are_read_from_text_json_and_file(tmp_path):
         ({"layers": []}, "layers is an empty list"),
         ({"layers": "middle", "start_layer": 16}, "start_layer 16 of layers='middle'"),
         ({"layers": "middle", "num_middle_layers": 0}, "num_middle_layers must be at least 1"),
+        ({"heads": {0: 1}}, "heads of layer 0 must be a list of heads, got 1"),
+        ({"heads": {"x": [1]}}, "a layer of heads must be an integer"),
+        ({"layers": 2}, "layers must be a text or a list of numbers, got 2"),
+        ({"span": (0, 4)}, r"span must be a text or a Span, got \(0, 4\)"),
+        ({"multiplier": 10**400}, "multiplier must be a finite number above 0"),
         ({"heads": 0.0}, r"fraction of heads must lie in \(0, 1\], got 0.0"),
         ({"heads": 1.5}, r"fraction of heads must lie in \(0, 1\], got 1.5"),
         ({"heads": math.nan}, "fraction of heads"),
@@ -123,14 +132,34 @@ def test_a_boost_that_cannot_be_is_refused_with_the_value(change, message):
         Boost(**change).heads_by_layer(16, 4)
 
 
-@pytest.mark.parametrize("ends", [(3, 3), (5, 2), (-1, 4)], ids=str)
-def test_an_empty_or_negative_span_is_refused(ends):
-    with pytest.raises(InputError, match="empty or negative"):
+def test_numbers_of_other_libraries_and_generators_are_taken():
+    boost = Boost(np.float32(3), layers=(np.int64(n) for n in range(2)), heads={"0": np.arange(2)})
+    assert boost.multiplier == 3.0
+    for _ in range(2):  # a generator can be read once only
+        assert boost.heads_by_layer(4, 4) == {0: (0, 1)}
+    assert Boost(torch.tensor(2.0), layers=np.arange(3)).heads_by_layer(4, 1).keys() == {0, 1, 2}
+    assert Boost(heads="[1]").heads_by_layer(4, 2) == {1: (0, 1)}
+    assert Span(np.int64(1), torch.tensor(3)) == Span(1, 3)
+
+
+@pytest.mark.parametrize("ends", [(3, 3), (5, 2), (-1, 4), (1.9, 4), ("1", 4)], ids=str)
+def test_an_empty_negative_or_broken_span_is_refused(ends):
+    with pytest.raises(InputError, match=r"empty or negative|must be an integer"):
         Span(*ends)
 
 
 @pytest.mark.parametrize(
-    "text", ["[1, 2]", '{"a": [1]}', '{"1": ["x"]}', '{"1": 3}', "{", "no.json"]
+    "text",
+    [
+        "[-1]",
+        "7.5x",
+        '{"1": [0], "1": [2]}',
+        '{"a": [1]}',
+        '{"1": ["x"]}',
+        '{"1": 3}',
+        "{",
+        "no.json",
+    ],
 )
 def test_a_malformed_head_file_is_refused(text):
     with pytest.raises(InputError, match="heads"):
@@ -172,6 +201,20 @@ def test_every_head_named_one_by_one_equals_all(run):
 
 def test_m_and_its_inverse_cancel(run):
     assert close(run((Boost(7.0), Span(2, 9)), (Boost(1 / 7.0), Span(2, 9))), run())
+
+
+def test_one_boost_acts_on_a_key_once_however_many_of_its_spans_hold_it():
+    spans = [Span(4, 9), Span(2, 6), Span(4, 9), Span(9, 11)]
+    strengths = log_multipliers([(Boost(3.0), spans)], n_layers=1, n_heads=1)
+    assert set(strengths) == {Span(2, 9), Span(9, 11)}
+    assert all(s.item() == pytest.approx(math.log(3)) for s in strengths.values())
+
+
+def test_boosts_that_cancel_boost_no_head():
+    strengths = log_multipliers(
+        [(Boost(7.0), [Span(0, 2)]), (Boost(1 / 7.0), [Span(0, 2)])], n_layers=2, n_heads=2
+    )
+    assert boosted_heads(strengths) == {}
 
 
 def test_overlapping_spans_add_their_logs(run):

@@ -12,6 +12,7 @@ import textwrap
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from minboost.checkpoint import expected_slots, load_model, save_weights, shard_files
@@ -71,18 +72,52 @@ def test_weights_are_rounded_to_the_dtype_asked_for(checkpoint, dtype):
         assert torch.equal(a.to(dtype), b)
 
 
-def test_a_tied_head_shares_its_storage_and_a_spare_copy_is_ignored(checkpoint, tmp_path):
+def test_a_tied_head_shares_its_storage_and_a_second_copy_changes_nothing(checkpoint, tmp_path):
     source, _ = checkpoint("llama-tied")
     model = load(source)
     assert model.lm_head.weight is model.embed_tokens.weight
     shutil.copytree(source, tmp_path / "model")
-    rewrite(tmp_path / "model", lambda t: t.update({"lm_head.weight": torch.zeros(300, 48)}))
-    assert same_weights(load(tmp_path / "model"), model)
+    rewrite(
+        tmp_path / "model",
+        lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()}),
+    )
+    again = load(tmp_path / "model")
+    assert again.lm_head.weight is again.embed_tokens.weight
+    assert same_weights(again, model)
+
+
+@torch.inference_mode()
+def test_a_head_that_differs_from_a_tied_embedding_counts_as_in_transformers(checkpoint, tmp_path):
+    source, _ = checkpoint("llama-tied")
+    shutil.copytree(source, tmp_path / "model")
+    head = torch.randn(300, 48, generator=torch.Generator().manual_seed(1))
+    rewrite(tmp_path / "model", lambda t: t.update({"lm_head.weight": head}))
+    ids = torch.arange(20)[None]
+    model = load(tmp_path / "model")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    want = theirs(ids).logits
+    assert (model.logits(model(ids).hidden) - want).abs().max() <= 1e-5 * want.abs().max()
+
+
+def test_a_stale_index_beside_a_whole_file_is_left_alone(folder):
+    (folder / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"a": "gone.safetensors"}}'
+    )
+    load(folder)
+
+
+def test_weights_too_large_for_the_dtype_are_named(folder):
+    rewrite(folder, lambda t: t["model.layers.1.mlp.up_proj.weight"][3].fill_(1e6))
+    load(folder)
+    with pytest.raises(
+        ModelError, match=r"up_proj.weight holds values too large for torch.float16"
+    ):
+        load(folder, dtype=torch.float16)
 
 
 def test_the_old_inv_freq_tensors_are_ignored(folder):
-    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
-    rewrite(folder, lambda t: t.update({name: torch.ones(4)}))
+    names = ("model.layers.0.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq")
+    rewrite(folder, lambda t: t.update({name: torch.ones(4) for name in names}))
     load(folder)
 
 
@@ -149,11 +184,12 @@ def damage_integer_weights(folder):
 
 
 def index(folder, weight_map):
+    (folder / "model.safetensors").rename(folder / "part.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
 def damage_missing_shard(folder):
-    index(folder, {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"})
+    index(folder, {"a": "part.safetensors", "b": "model-00002-of-00002.safetensors"})
 
 
 def damage_escaping_shard(folder):
@@ -176,13 +212,17 @@ def damage_number_shard(folder):
     index(folder, {"a": 7})
 
 
+def damage_list_shard(folder):
+    index(folder, {"a": ["part.safetensors"]})
+
+
 def damage_empty_index(folder):
     index(folder, {})
 
 
 def damage_doubled_tensor(folder):
     save_file({"lm_head.weight": torch.zeros(300, 48)}, folder / "more.safetensors")
-    index(folder, {"a": "model.safetensors", "b": "more.safetensors"})
+    index(folder, {"a": "part.safetensors", "b": "more.safetensors"})
 
 
 DAMAGES = {
@@ -203,8 +243,9 @@ DAMAGES = {
     damage_drive_shard: "is refused: it must be a .safetensors file directly inside",
     damage_pickle_shard: r"shard name 'pytorch_model\.bin' is refused",
     damage_number_shard: "shard name 7 is refused",
+    damage_list_shard: r"shard name \['part\.safetensors'\] is refused",
     damage_empty_index: "weight_map must be an object",
-    damage_doubled_tensor: r"lm_head\.weight is in model\.safetensors and in more\.safetensors",
+    damage_doubled_tensor: r"lm_head\.weight is in part\.safetensors and in more\.safetensors",
 }
 
 

@@ -84,7 +84,7 @@ def test_the_context_is_as_long_as_the_rope_form_makes_it(rope, context):
     assert read(rope_parameters=rope).context_length == context
 
 
-def test_end_tokens_come_from_both_files(tmp_path):
+def test_end_tokens_of_the_generation_config_replace_those_of_the_config(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "eos_token_id": 2}))
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 2, 9999]}))
     assert ModelConfig.from_folder(tmp_path).eos_token_ids == (7, 2)

@@ -213,8 +213,8 @@ def test_the_setting_closest_to_the_user_wins_when_two_say_the_same_thing(tmp_pa
 def test_the_shipped_config_is_the_defaults_written_out(request):
     shipped = settings.read_config(request.config.rootpath / "config.yaml")
     defaults = {p.name: p.default for p in command.params}
-    same = {"boost_middle_layers_only": False, "head_boost_percentage": 1.0}
-    assert shipped == {name: same.get(name, defaults[name]) for name in shipped}
+    defaults |= {"boost_middle_layers_only": False, "head_boost_percentage": 1.0}
+    assert shipped == {name: str(defaults[name]) for name in shipped}
     lines = (request.config.rootpath / "config.yaml").read_text().splitlines()
     settled = [line for line in lines if ":" in line and not line.strip().endswith(":")]
     assert all("#" in line for line in settled)  # commented line by line
@@ -258,7 +258,7 @@ USAGE = {
     "share": ([*ASK, "--heads", "1.5"], "fraction of heads must lie in (0, 1], got 1.5"),
     "heads-file": (
         [*ASK, "--heads", "none.json"],
-        "neither all, nor a share, nor JSON, nor a file",
+        "heads must be 'all', a share, PASTA's JSON or a file",
     ),
     "span": ([*ASK, "--span", "grass"], "'grass' does not occur"),
     "temperature": ([*ASK, "--temperature", "-1"], "temperature must be"),
@@ -390,6 +390,8 @@ def test_ctrl_c_ends_with_130_and_keeps_the_text(endless, form):
         [sys.executable, "-u", "-m", "minboost.generate", *args],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # Shells start background jobs with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert b"note: " in process.stderr.readline()
     first = b"" if form else process.stdout.read(1)
@@ -413,3 +415,109 @@ def test_yaml_and_json_agree_on_what_a_show_config_says(capfd):
     """--show-config prints YAML that can be read back."""
     assert main(["--show-config"]) == 0
     assert yaml.safe_load(capfd.readouterr().out)["multiplier"] == 10.0
+
+
+def test_every_option_has_an_environment_variable_of_its_name(capfd, monkeypatch, model):
+    monkeypatch.setenv("MINBOOST_JSON", "true")
+    monkeypatch.setenv("MINBOOST_MAX_NEW_TOKENS", "3")
+    monkeypatch.setenv("MINBOOST_STOP", "no such text\nnor this")
+    for run in (main, lambda args: minboost_main(["generate", *args])):
+        assert run([*model, *ASK]) == 0
+        assert json.loads(capfd.readouterr().out)["new_tokens"] == 3
+        assert run(["--show-config"]) == 0
+        shown = yaml.safe_load(capfd.readouterr().out)
+        assert shown["stop"] == ["no such text", "nor this"]
+        assert shown["max_new_tokens"] == 3
+
+
+def test_the_config_file_can_be_named_in_the_environment_and_in_dotenv(tmp_path, capfd):
+    (tmp_path / "mine.yaml").write_text("generation: {max_new_tokens: 7}\n")
+    (tmp_path / ".env").write_text("MINBOOST_CONFIG=mine.yaml\n")
+    assert shown(capfd)["max_new_tokens"] == "7  # config file"
+
+
+def test_a_misspelt_environment_variable_is_said_aloud(monkeypatch, capfd):
+    monkeypatch.setenv("MINBOOST_MULTIPLER", "3")
+    assert main(["--show-config"]) == 0
+    assert "MINBOOST_MULTIPLER names no option" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "layers", "heads"),
+    [
+        ("instaboost: {layers: [0, 2]}", [0, 2], None),
+        ("instaboost: {heads: {0: [1, 2]}}", [0], {0: (1, 2)}),
+        ("instaboost: {heads: [1]}", [1], None),
+        ("instaboost:\n", [0, 1, 2], None),
+    ],
+)
+def test_a_config_file_may_say_layers_and_heads_in_yaml(tmp_path, monkeypatch, text, layers, heads):
+    (tmp_path / "config.yaml").write_text(text)
+    chosen = boost_of(monkeypatch=monkeypatch).heads_by_layer(3, 4)
+    assert list(chosen) == layers
+    if heads is not None:
+        assert chosen == heads
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["instaboost: {multiplier: true}", "generation: {max_new_tokens: 1.9}"],
+)
+def test_a_value_of_the_wrong_kind_in_a_config_file_ends_with_2(tmp_path, text, capfd):
+    (tmp_path / "config.yaml").write_text(text)
+    assert main([*ASK]) == 2
+    assert "is not a valid" in capfd.readouterr().err
+
+
+def test_a_config_file_that_is_passed_over_is_said_aloud(tmp_path, capfd):
+    (tmp_path / "config.yaml").write_text("database: postgres\n")
+    assert main(["--show-config"]) == 0
+    assert "config.yaml is not one of minboost's" in capfd.readouterr().err
+    (tmp_path / "config.yaml").write_text("generation: {max_new_tokens: 1}\n")
+    assert shown(capfd)["max_new_tokens"] == "1  # config file"
+
+
+def test_the_line_break_that_ends_stdin_is_no_part_of_the_text(model, capfd, monkeypatch):
+    import io
+
+    spans = []
+    for text in ("Answer in French.", "Answer in French.\n", "Answer in French.\r\n"):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text, newline=""))
+        assert main([*model, "--instruction", "-", *ASK[2:], *SHORT, "--json"]) == 0
+        spans.append(json.loads(capfd.readouterr().out)["instruction_span"])
+    assert spans == [[2, 10]] * 3
+
+
+def test_ctrl_c_in_the_plain_half_of_a_comparison_still_prints_the_json(model, capfd, monkeypatch):
+    from minboost.lm import Stream
+
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stream, "__next__", interrupt)
+    assert main([*model, *ASK, "--compare", "--json"]) == 130
+    result = json.loads(capfd.readouterr().out)
+    assert result["finish_reason"] == result["baseline"]["finish_reason"] == "interrupted"
+
+
+def test_an_output_that_cannot_be_written_ends_with_1(model):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "minboost.generate", *model, *ASK, *SHORT],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert "could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_python_dash_m_minboost_is_the_minboost_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "minboost", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert "generate" in done.stdout

@@ -10,6 +10,7 @@ import torch
 
 import minboost
 from minboost import Boost, InputError, ModelError, Request, Span
+from minboost.cache import KVCache
 
 from . import tiny
 
@@ -161,7 +162,12 @@ def test_max_new_tokens_past_the_context_are_cut_aloud(lm):
         ({"role": "assistant"}, "role"),
         ({"max_new_tokens": 0}, "max_new_tokens must be an integer of at least 1, got 0"),
         ({"temperature": -1.0}, "temperature"),
-        ({"stop": [""]}, "stop string is empty"),
+        ({"stop": [""]}, "stop must be a text or texts, none of them empty"),
+        ({"boost": []}, "boost must be a Boost or a list of at least one"),
+        ({"boost": 10}, "boost must be a Boost or a list of at least one, got 10"),
+        ({"query": b"x"}, "query must be a text"),
+        ({"stop": [3]}, "a stop string must be a text, got 3"),
+        ({"temperature": "hot"}, "temperature must be a finite number, got 'hot'"),
         ({"boost": Boost(span="grass")}, "'grass' does not occur"),
         ({"boost": Boost(span=Span(4, 90))}, r"span \[4, 90\) does not lie in the prompt of"),
         ({"instruction": None, "boost": Boost()}, "the request has no instruction"),
@@ -177,16 +183,57 @@ def test_a_wrong_request_is_refused_before_anything_runs(lm, change, message):
         lm.stream(**(ASK | change))
 
 
+def test_a_text_that_occurs_twice_in_a_token_boosts_it_once():
+    lm = minboost.load("demo", device="cpu")
+    out = lm.generate(query="What colour is the sky?", boost=Boost(3.0, span="o"))
+    first, second = out.prompt.find("o")
+    assert first == second  # both lie in " colour"
+    ids = out.prompt.ids
+    assert torch.equal(
+        lm.logits(ids, Boost(3.0), [first, second]), lm.logits(ids, Boost(3.0, span=first))
+    )
+    assert out.boosted_spans == (first,)
+
+
+def test_one_stop_string_need_not_be_a_list(lm):
+    stop = lm.generate(**ASK).text[5:8]
+    assert lm.generate(**ASK, stop=stop).text == lm.generate(**ASK, stop=[stop]).text
+
+
+def test_a_stream_is_an_iterator(lm):
+    stream = lm.stream(**ASK)
+    first = next(stream)
+    assert first + "".join(stream) == lm.generate(**ASK).text
+
+
+def test_a_tokenizer_that_knows_more_than_the_model_is_named(checkpoint, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint("llama")[0], folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["chat_template"] = "<|more|>" + tiny.CHAT_TEMPLATE
+    settings["pad_token"] = "<|more|>"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match=r"writes '<\|more\|>' as id 300, but the model has 300"):
+        minboost.load(str(folder), device="cpu").generate(**ASK)
+
+
+def test_a_cache_larger_than_the_machine_is_refused_before_it_is_allocated(lm):
+    with pytest.raises(MemoryError, match=r"the KV cache of 1 x \d+ tokens takes"):
+        KVCache(lm.config, batch=1, length=10**13, device=torch.device("cpu"), dtype=torch.float32)
+
+
 @pytest.mark.parametrize(
     ("ids", "boost", "message"),
     [
         ([], None, "non-empty"),
+        ([1.5], None, "ids must be integers"),
+        ([1] * 257, None, "257 ids are more than the model's context of 256"),
         ([[1, 2]], None, r"got shape \(1, 2\)"),
         ([1, 300], None, r"ids must lie in \[0, 300\), got 1 to 300"),
         ([1, 2], Boost(), "must be a Span, got 'instruction'"),
         ([1, 2], Boost(span=Span(1, 3)), r"span \[1, 3\) does not lie in the prompt of 2 tokens"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:20],
 )
 def test_wrong_ids_are_refused(lm, ids, boost, message):
     with pytest.raises(InputError, match=message):
@@ -210,6 +257,7 @@ def test_control_tokens_in_a_query_stay_text(lm):
     ("arguments", "error", "message"),
     [
         ({"device": "tpu"}, InputError, "device 'tpu' is not known"),
+        ({"device": "cpu:x"}, InputError, "device 'cpu:x' is not known"),
         ({"dtype": "int8"}, InputError, "dtype 'int8' is not known"),
         ({"impl": "flash"}, InputError, "implementation 'flash' does not exist"),
         ({"name": "./nowhere"}, ModelError, "nowhere"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from minboost.boost import Boost, Plan, Span, log_multipliers
+from minboost.boost import Boost, Span
 from minboost.decode import Decoder
+from minboost.plan import Plan, log_multipliers
 from minboost.span_bias import SpanBias
 
 from . import tiny

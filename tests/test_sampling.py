@@ -14,7 +14,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from minboost.errors import InputError
+from minboost.errors import InputError, ModelError
 from minboost.sampling import Sampler, Sampling, filtered, penalise
 
 TABLE = torch.randn(200, generator=torch.Generator().manual_seed(3)) * 3
@@ -118,8 +118,17 @@ def test_a_seed_gives_the_same_draws_and_another_seed_others():
 
 
 def test_a_vanishing_temperature_is_greedy_and_not_nan():
-    sampler = Sampler(Sampling(temperature=1e-30), [], 200)
+    sampler = Sampler(Sampling(temperature=1e-300), [], 200)
     assert sampler.pick(TABLE) == int(TABLE.argmax())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_finite_are_an_error_and_no_token(bad, temperature):
+    table = TABLE.clone()
+    table[7] = bad
+    with pytest.raises(ModelError, match="logits are not finite"):
+        Sampler(Sampling(temperature=temperature), [], 200).pick(table)
 
 
 def test_sampling_leaves_the_global_generator_alone():
@@ -131,14 +140,14 @@ def test_sampling_leaves_the_global_generator_alone():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"temperature": -0.1}, "temperature must be a finite number at least 0, got -0.1"),
+        ({"temperature": -0.1}, "temperature must be at least 0, got -0.1"),
         ({"temperature": float("nan")}, "temperature"),
-        ({"top_p": 0.0}, r"top_p must be a finite number in \(0, 1\], got 0.0"),
+        ({"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0.0"),
         ({"top_p": 1.1}, "top_p"),
-        ({"min_p": 2.0}, r"min_p must be a finite number in \[0, 1\], got 2.0"),
+        ({"min_p": 2.0}, r"min_p must be in \[0, 1\], got 2.0"),
         ({"top_k": -1}, "top_k must be an integer of at least 0, got -1"),
         ({"top_k": 2.5}, "top_k"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty must be a finite number above 0"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty must be above 0, got 0.0"),
         ({"seed": -1}, "seed must be an integer"),
     ],
     ids=str,

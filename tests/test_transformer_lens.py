@@ -8,8 +8,9 @@ import warnings
 import pytest
 import torch
 
-from minboost.boost import Boost, Plan, Span, log_multipliers
+from minboost.boost import Boost, Span
 from minboost.decode import Decoder
+from minboost.plan import Plan, log_multipliers
 
 from . import tiny
 from .conftest import load

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import torch
 
-from ..boost import Boost, Plan, Span, log_multipliers
+from ..boost import Boost, Span
 from ..model import Transformer
+from ..plan import Plan, log_multipliers
 from .corpus import Case
 from .examples import IGNORED, Encoder, Example, collate
 

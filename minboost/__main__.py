@@ -1,0 +1,7 @@
+"""``python -m minboost``: the ``minboost`` command."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())
