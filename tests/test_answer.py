@@ -66,3 +66,17 @@ def test_the_limit_ends_with_length_and_releases_what_was_held():
 def test_an_empty_stop_string_is_refused():
     with pytest.raises(InputError, match="stop must be a text or texts, none of them empty"):
         Answer(Letters(), eos_ids=(), stop=["x", ""], max_new_tokens=1)
+
+
+@pytest.mark.parametrize(("eos_ids", "reason"), [((), "length"), ((5,), "stop")], ids=str)
+def test_text_that_the_stream_held_is_released_at_the_end(eos_ids, reason):
+    class Late(Letters):
+        def push(self, token):
+            return ""
+
+        def finish(self):
+            return "x"
+
+    answer = Answer(Late(), eos_ids=eos_ids, max_new_tokens=1)
+    assert answer.push(5) == answer.text == "x"
+    assert answer.finish_reason == reason

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 
 from minboost.attention import attention
+from minboost.attention_sdpa import CHANNEL_MULTIPLE, _widen
 from minboost.errors import InputError
 from minboost.span_bias import SpanBias
 
@@ -119,8 +120,100 @@ def test_sixteen_bit_boost_loses_no_more_than_plain_attention_does(dtype, T, m):
         rounding = torch.finfo(dtype).eps * want.abs().clamp(min=v.double().abs().mean())
         return ((out.double() - want).abs() / rounding).max().item()
 
-    # In units of the output's own rounding; a bias rounded to one bf16 channel fails at m = 1e4.
+    # In units of the output's own rounding. One span's bias may be rounded and still pass here:
+    # that it is not is the claim of the next test.
     assert error(bias) <= 2 * max(error(None), 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+@pytest.mark.parametrize(
+    ("a", "b"), [(69.0776, 68.93), (40.0, 40.07), (9.21034, 9.13)], ids=["1e30", "e40", "1e4"]
+)
+def test_the_bias_is_carried_beyond_sixteen_bits(dtype, a, b):
+    """Two spans of great and nearly equal strength on equal keys: their difference decides."""
+    q, k, v = (torch.zeros(1, 1, 2, 64, dtype=dtype) for _ in range(3))
+    v[:, :, 0] = 1
+    bias = SpanBias(torch.tensor([[0, 1]]), torch.tensor([[1, 2]]), torch.tensor([[[a, b]]]))
+    out, mass = attention(q, k, v, bias=bias, return_mass=True)
+    want = 1 / (1 + math.exp(b - a))
+    # Half a unit of rounding of the result; a bias in one 16-bit channel is many units off.
+    allowed = 0.6 * torch.finfo(dtype).eps
+    assert abs(out[0, 0, 1, 0].item() - want) <= allowed
+    assert abs(mass[0, 0, 1, 0].item() - want) <= allowed
+
+
+def test_widened_heads_stay_a_multiple_that_fused_kernels_accept():
+    q, k, _ = inputs(1, 4, 2, 5, 5, 8)
+    for pairs in ([(0, 2)], [(0, 2)] * 8, [(0, 2)] * 9):
+        for dtype in (torch.float32, torch.bfloat16):
+            wide_q, wide_k = _widen(q.to(dtype), k.to(dtype), spans(1, 4, pairs), 1.0)
+            assert wide_q.shape[-1] == wide_k.shape[-1]
+            assert wide_q.shape[-1] % CHANNEL_MULTIPLE == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def test_the_mass_of_a_watched_row_is_float32_in_every_dtype(dtype):
+    q, k, v = inputs(1, 4, 2, 1, 40, 16, dtype=dtype)
+    watched = SpanBias(torch.tensor([[5]]), torch.tensor([[31]]), None)
+    _, mass = attention(q, k, v, query_start=39, bias=watched, return_mass=True)
+    assert mass.dtype == torch.float32
+    _, want = exact(q, k, v, start=39, bias=watched)
+    torch.testing.assert_close(mass.double(), want, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("impl", ["reference", "sdpa"])
+@pytest.mark.parametrize("T", [1, 9])
+def test_the_scale_is_the_callers(impl, T):
+    q, k, v = inputs(1, 4, 2, T, 9, 8)
+    bias, start = spans(1, 4, [(2, 5)]), 9 - T
+    out, mass = attention(
+        q, k, v, query_start=start, bias=bias, scale=0.3, return_mass=True, impl=impl
+    )
+    want, want_mass = exact(q * (0.3 * math.sqrt(8)), k, v, start=start, bias=bias)
+    torch.testing.assert_close(out.double(), want, atol=3e-6, rtol=0)
+    torch.testing.assert_close(mass.double(), want_mass, atol=3e-6, rtol=0)
+
+
+def test_the_reference_keeps_float64_and_returns_the_dtype_of_q():
+    q, k, v = inputs(1, 4, 2, 9, 9, 8, dtype=torch.float64)
+    bias = spans(1, 4, [(2, 5)])
+    out, mass = attention(q, k, v, bias=bias, return_mass=True, impl="reference")
+    torch.testing.assert_close(out, exact(q, k, v, bias=bias)[0], atol=1e-12, rtol=0)
+    assert mass.dtype == torch.float32
+    narrow = [t.bfloat16() for t in (q, k, v)]
+    assert attention(*narrow, bias=bias, impl="reference")[0].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("T", [5, 9])
+@pytest.mark.parametrize("less", [0, 1, 2])
+def test_a_window_about_as_long_as_the_prompt_hides_what_it_should(T, less):
+    q, k, v = inputs(1, 4, 2, T, T, 8)
+    bias = spans(1, 4, [(0, 2)])
+    out, _ = attention(q, k, v, window=T - less, bias=bias)
+    want, _ = exact(q, k, v, window=T - less, bias=bias)
+    torch.testing.assert_close(out.double(), want, atol=3e-6, rtol=0)
+
+
+def test_chunks_that_start_at_unlike_positions_equal_the_definition():
+    q, k, v = inputs(2, 4, 2, 6, 20, 8)
+    start, bias = torch.tensor([10, 3]), spans(2, 4, [(2, 7)])
+    out, mass = attention(q, k, v, query_start=start, bias=bias, return_mass=True)
+    want, want_mass = exact(q, k, v, start=start, bias=bias)
+    torch.testing.assert_close(out.double(), want, atol=3e-6, rtol=0)
+    torch.testing.assert_close(mass.double(), want_mass, atol=3e-6, rtol=0)
+
+
+@pytest.mark.parametrize("impl", ["reference", "sdpa"])
+@pytest.mark.parametrize("window", [None, 1, 5, 40], ids=str)
+def test_decode_rows_at_one_position_for_all_equal_the_definition(impl, window):
+    q, k, v = inputs(2, 4, 2, 1, 20, 8)
+    bias = spans(2, 4, [(0, 16), (14, 18)])
+    out, mass = attention(
+        q, k, v, query_start=17, window=window, bias=bias, return_mass=True, impl=impl
+    )
+    want, want_mass = exact(q, k, v, start=17, window=window, bias=bias)
+    torch.testing.assert_close(out.double(), want, atol=3e-6, rtol=0)
+    torch.testing.assert_close(mass.double(), want_mass, atol=3e-6, rtol=0)
 
 
 @pytest.mark.parametrize("impl", ["reference", "sdpa"])
@@ -219,8 +312,27 @@ def test_prefill_memory_grows_linearly_with_length():
         ({"k": torch.zeros(1, 3, 7, 8), "v": torch.zeros(1, 3, 7, 8)}, "multiple of H_kv"),
         ({"v": torch.zeros(1, 2, 6, 8)}, r"got \(1, 4, 7, 8\)"),
         ({"bias": SpanBias(torch.zeros(1, 1), torch.ones(1, 1), torch.ones(1, 3, 1))}, "B, H, N"),
+        ({"bias": SpanBias(torch.zeros(1, 1), torch.ones(1, 1), torch.ones(1, 4, 2))}, "B, H, N"),
+        ({"bias": SpanBias(torch.zeros(1, 1), torch.ones(1, 1), torch.ones(2, 4, 1))}, "B, H, N"),
+        ({"query_start": -1}, r"queries \[-1, 6\)"),
+        ({"query_start": 1}, r"queries \[1, 8\)"),
+        ({"k": torch.zeros(2, 2, 7, 8), "v": torch.zeros(2, 2, 7, 8)}, "must share B and D"),
+        ({"k": torch.zeros(1, 2, 7, 6), "v": torch.zeros(1, 2, 7, 6)}, "must share B and D"),
     ],
-    ids=["impl", "start", "mass", "heads", "values", "strengths"],
+    ids=[
+        "impl",
+        "start",
+        "mass",
+        "heads",
+        "values",
+        "strengths",
+        "spans",
+        "strengths-batch",
+        "start-before",
+        "start-late",
+        "batch",
+        "head-dim",
+    ],  # fmt: skip
 )
 def test_arguments_that_do_not_fit_are_named(change, message):
     q, k, v = inputs(1, 4, 2, 7, 7, 8)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from minboost.boost import Boost, Span
+from minboost.boost import Boost, Span, check_span
 from minboost.errors import InputError
 from minboost.head_choice import parse_heads
 from minboost.plan import Plan, boosted_heads, log_multipliers
@@ -124,6 +124,10 @@ def test_heads_are_read_from_text_json_and_file(tmp_path):
         ({"heads": {1: []}}, "touches no head"),
         ({"heads": {1: [0]}, "layers": "2"}, "touches no head"),
         ({"span": " "}, "empty text"),
+        ({"layers": [True]}, "layer True does not exist"),
+        ({"heads": {0: [True]}}, "heads of layer 0: each must be an integer"),
+        ({"layers": "0-99999999"}, "is not understood"),
+        ({"layers": "middle", "start_layer": -1}, "start_layer -1"),
     ],
     ids=str,
 )
@@ -159,11 +163,44 @@ def test_an_empty_negative_or_broken_span_is_refused(ends):
         '{"1": 3}',
         "{",
         "no.json",
+        '{"1": [1.5]}',
+        '{"1": ' + "[" * 100_000,
     ],
+    ids=lambda text: text[:20],
 )
 def test_a_malformed_head_file_is_refused(text):
     with pytest.raises(InputError, match="heads"):
         parse_heads(text)
+
+
+def test_a_mapping_may_leave_a_layer_empty_and_a_share_of_one_is_all():
+    assert Boost(heads={0: [], 1: [2]}).heads_by_layer(4, 4)[1] == (2,)
+    assert Boost(heads=1.0, layers="0").heads_by_layer(4, 4) == {0: (0, 1, 2, 3)}
+
+
+def test_a_span_may_end_with_the_prompt_and_not_behind_it():
+    assert len(Span(3, 7)) == 4
+    assert check_span(Span(1, 5), 5) == Span(1, 5)
+    with pytest.raises(InputError, match=r"\[1, 6\)"):
+        check_span(Span(1, 6), 5)
+
+
+def test_a_layer_without_a_strength_gets_no_bias():
+    """So m = 1 runs the plain path itself, and so do the layers that a boost leaves out."""
+    size = {"n_layers": 3, "n_heads": 2}
+
+    def biased(boost):
+        strengths = log_multipliers([(boost, [Span(0, 2)])], **size)
+        plan = Plan.build([strengths], **size, device=CPU)
+        return [layer.log_multiplier is not None for layer in plan.layers]
+
+    assert biased(Boost(1.0)) == [False, False, False]
+    assert biased(Boost(3.0, layers=[1])) == [False, True, False]
+
+
+def test_a_boost_on_no_span_is_refused():
+    with pytest.raises(InputError, match="touches no token"):
+        log_multipliers([(Boost(), [])], n_layers=2, n_heads=2)
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,79 @@ def test_end_tokens_of_the_generation_config_replace_those_of_the_config(tmp_pat
     assert ModelConfig.from_folder(tmp_path).eos_token_ids == (7, 2)
 
 
+def test_each_family_has_its_own_defaults():
+    def bare(family):
+        dropped = {"num_key_value_heads": "drop", "max_position_embeddings": "drop"}
+        return read(model_type=family, num_attention_heads=64, hidden_size=128, **dropped)
+
+    assert (bare("llama").num_key_value_heads, bare("llama").head_dim) == (64, 2)
+    assert bare("mistral").num_key_value_heads == 8
+    assert bare("mistral").max_position_embeddings == 131072
+    assert bare("qwen2").num_key_value_heads == 32
+    assert bare("qwen2").max_position_embeddings == 32768
+    assert bare("qwen3").head_dim == 128
+    assert read().rms_norm_eps == 1e-6
+
+
+def test_qwen_windows_begin_at_layer_28_unless_told_and_null_means_none():
+    qwen = {"model_type": "qwen2", "use_sliding_window": True}
+    assert read(**qwen, num_hidden_layers=30).layer_windows == (None,) * 28 + (4096,) * 2
+    assert read(**qwen, sliding_window=None).layer_windows == (None,) * 4
+
+
+@pytest.mark.parametrize(
+    ("family", "want"),
+    [
+        ("llama", (True, True, True)),
+        ("mistral", (False, False, False)),
+        ("qwen2", (True, False, False)),
+        ("qwen3", (True, True, False)),
+    ],
+)
+def test_biases_are_where_the_family_has_them(family, want):
+    config = read(model_type=family, attention_bias=True, mlp_bias=True)
+    assert (config.qkv_bias, config.o_bias, config.mlp_bias) == want
+
+
+def test_token_ids_outside_the_vocabulary_are_dropped():
+    assert read(eos_token_id=[-1, 127, 128]).eos_token_ids == (127,)
+
+
+def test_dtype_counts_before_torch_dtype_and_an_unknown_one_is_float32():
+    assert read(dtype="bfloat16", torch_dtype="float16").dtype == "bfloat16"
+    assert read(dtype="float8").dtype == "float32"
+
+
+def test_the_original_context_of_yarn_is_the_outer_key_then_its_own_then_the_context():
+    yarn = {"rope_type": "yarn", "factor": 4.0}
+
+    def original(rope, **config):
+        return read(rope_scaling=rope, **config).rope.original_max_position_embeddings
+
+    inner = {**yarn, "original_max_position_embeddings": 50}
+    assert original(inner, original_max_position_embeddings=99) == 99
+    assert original(inner) == 50
+    assert original(yarn, max_position_embeddings=512) == 512
+
+
+def test_a_missing_yarn_factor_follows_from_the_two_contexts():
+    rope = {"rope_type": "yarn", "original_max_position_embeddings": 1024}
+    assert read(rope_scaling=rope).rope.factor == 2.0
+
+
+def test_zero_betas_of_yarn_are_the_defaults():
+    rope = read(rope_scaling={"rope_type": "yarn", "factor": 4.0, "beta_fast": 0, "beta_slow": 0})
+    assert (rope.rope.beta_fast, rope.rope.beta_slow) == (32.0, 1.0)
+
+
+def test_the_inner_theta_and_the_old_spelling_of_the_scaling_count():
+    new = {"rope_type": "default", "rope_theta": 7.0}
+    assert read(rope_theta=5.0, rope_parameters=new).rope.rope_theta == 7.0
+    old = {"type": "linear", "factor": 2.0}
+    both = read(rope_scaling=old, rope_parameters={"rope_type": "linear", "factor": 3.0})
+    assert both.rope.factor == 2.0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -108,6 +181,20 @@ def test_end_tokens_of_the_generation_config_replace_those_of_the_config(tmp_pat
             "must be below",
         ),
         ({"rope_scaling": 3}, "rope_scaling must be an object"),
+        (
+            {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+            "partial_rotary_factor is not supported",
+        ),
+        ({"rms_norm_eps": True}, "rms_norm_eps must be a number"),
+        ({"eos_token_id": True}, "token ids must be integers"),
+        (
+            {
+                "model_type": "qwen2",
+                "use_sliding_window": True,
+                "layer_types": ["full_attention"] * 3,
+            },
+            "layer_types must name 4 layers",
+        ),  # fmt: skip
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
         ({"num_hidden_layers": 10**9}, r"num_hidden_layers must be an integer in \[1, 1024\]"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),

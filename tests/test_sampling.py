@@ -84,6 +84,23 @@ def test_the_likeliest_token_always_survives(logits, temperature, top_k, top_p, 
     assert not kept.isnan().any()
 
 
+@pytest.mark.parametrize(
+    ("logits", "change", "kept"),
+    [
+        ([0.0, 0.0, 0.0, 0.0], {"top_p": 0.5}, 2),  # a tail of exactly the rest is cut
+        ([1.0, 1.0, 0.0], {"min_p": 1.0}, 2),
+        ([2.0, 1.0, 1.0, 0.0], {"top_k": 2}, 3),
+    ],
+    ids=["top-p-exactly", "min-p-ties", "top-k-ties"],
+)
+def test_ties_are_kept_and_cut_as_transformers_does(logits, change, kept):
+    sampling, table = Sampling(temperature=1.0, **change), torch.tensor(logits)
+    got = filtered(table, sampling).isfinite()
+    assert int(got.sum()) == int(theirs(table, sampling).isfinite().sum()) == kept
+    if "top_p" not in change:  # which of equal tokens a sort puts first is nobody's promise
+        assert torch.equal(got, theirs(table, sampling).isfinite())
+
+
 def test_draws_follow_the_distribution():
     """A chi-square test of 20,000 draws; the seed is fixed, so it passes always or never."""
     sampling = Sampling(temperature=1.3, top_k=12, top_p=0.97, seed=5)
@@ -106,6 +123,11 @@ def test_the_penalty_acts_on_greedy_choices_and_on_the_prompt():
     sampler = Sampler(Sampling(repetition_penalty=1.2), [1], 3)
     assert sampler.pick(table) == 2  # 1 was in the prompt
     assert sampler.pick(table) == 1  # now both have been seen
+
+
+def test_a_penalty_below_one_favours_what_was_seen():
+    sampler = Sampler(Sampling(repetition_penalty=0.5), [1], 3)
+    assert sampler.pick(torch.tensor([1.0, 0.9, 0.0])) == 1
 
 
 def test_a_seed_gives_the_same_draws_and_another_seed_others():
@@ -149,6 +171,11 @@ def test_sampling_leaves_the_global_generator_alone():
         ({"top_k": 2.5}, "top_k"),
         ({"repetition_penalty": 0.0}, "repetition_penalty must be above 0, got 0.0"),
         ({"seed": -1}, "seed must be an integer"),
+        ({"seed": 1 << 63}, "seed must be an integer"),
+        ({"temperature": float("inf")}, "temperature must be a finite number"),
+        ({"repetition_penalty": float("inf")}, "repetition_penalty must be a finite number"),
+        ({"temperature": True}, "temperature must be a finite number"),
+        ({"top_p": True}, "top_p must be a finite number"),
     ],
     ids=str,
 )
