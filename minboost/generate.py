@@ -120,15 +120,16 @@ def run(options: dict[str, Any]) -> int:
     }  # fmt: skip
     out = lm.stream(boost=boost, measure_mass=bool(options["json"]), **request)
     notes = [*out.notes, *_toy_notes(options)]
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
-    plain, interrupted = None, False
-    if options["compare"]:
-        plain = lm.stream(boost=None, **request)
-        interrupted = _answer(plain, options, title="plain (m = 1)")
-    if not interrupted:
-        title = f"boosted (m = {boost.multiplier:g})" if options["compare"] else None
-        interrupted = _answer(out, options, title=title)
+    plain = lm.stream(boost=None, **request) if options["compare"] else None
+    interrupted = False
+    try:
+        for note in notes:
+            click.echo(f"note: {note}", err=True)
+        if plain is not None:
+            _answer(plain, options, title="plain (m = 1)")
+        _answer(out, options, title=f"boosted (m = {boost.multiplier:g})" if plain else None)
+    except KeyboardInterrupt:
+        interrupted = True  # what there is so far is kept
     if options["json"]:
         baseline = None if plain is None else plain.result
         result = _as_json(lm, options, out.result, baseline, notes)
@@ -141,25 +142,22 @@ def run(options: dict[str, Any]) -> int:
     return 0
 
 
-def _answer(stream: Stream, options: dict[str, Any], *, title: str | None) -> bool:
-    """Generate and print one answer; True after a Ctrl-C, which keeps the text so far."""
+def _answer(stream: Stream, options: dict[str, Any], *, title: str | None) -> None:
+    """Generate and, unless all goes into one JSON object, print the answer as it comes."""
     live = options["stream"] and not options["json"]
-    interrupted = False
+    if title and not options["json"]:
+        click.echo(f"--- {title} ---")
     try:
-        if title and not options["json"]:
-            click.echo(f"--- {title} ---")
         for piece in stream:
             if live:
                 click.echo(piece, nl=False)
                 if sys.stdout is not None:
                     sys.stdout.flush()
-    except KeyboardInterrupt:
-        interrupted = True
-    if not options["json"]:
-        click.echo("" if live else stream.result.text)
-    if stream.result.text == "" and not interrupted:
+    finally:
+        if not options["json"]:
+            click.echo("" if live else stream.result.text)
+    if not stream.result.text:
         click.echo("note: the answer is empty: the model ended it at once", err=True)
-    return interrupted
 
 
 def _as_json(

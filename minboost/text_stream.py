@@ -15,7 +15,7 @@ class TextStream:
 
     A piece is held back while later ids could change it: a character cut by a token border, and in
     models with byte tokens (``<0xE2>``) the whole run of them, which is text only if all of it is
-    valid. ``tokenizers.decoders.DecodeStream`` promises less: it fails on some sequences.
+    valid. ``tokenizers.decoders.DecodeStream`` can lose part of the whole.
     """
 
     def __init__(

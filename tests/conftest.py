@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,24 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tupl
         return made[name]
 
     return get
+
+
+@pytest.fixture
+def clean_settings(tmp_path: Path) -> Iterator[None]:
+    """An empty folder to run in and no settings from the machine's own environment.
+
+    Afterwards the environment is what it was: a .env of the test writes there as well. It has its
+    own MonkeyPatch, since the test's would bring back what that .env had brought in.
+    """
+    before = dict(os.environ)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in before:
+            if name.startswith("MINBOOST_"):
+                patch.delenv(name)
+        patch.chdir(tmp_path)
+        yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def load(folder: Path, *, dtype: torch.dtype = torch.float32, impl: str = "auto") -> Transformer:

@@ -332,7 +332,7 @@ def test_prefill_memory_grows_linearly_with_length():
         "start-late",
         "batch",
         "head-dim",
-    ],  # fmt: skip
+    ],
 )
 def test_arguments_that_do_not_fit_are_named(change, message):
     q, k, v = inputs(1, 4, 2, 7, 7, 8)

@@ -194,7 +194,7 @@ def test_the_inner_theta_and_the_old_spelling_of_the_scaling_count():
                 "layer_types": ["full_attention"] * 3,
             },
             "layer_types must name 4 layers",
-        ),  # fmt: skip
+        ),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
         ({"num_hidden_layers": 10**9}, r"num_hidden_layers must be an integer in \[1, 1024\]"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),

@@ -20,21 +20,10 @@ from minboost.generate import command, main
 
 from .test_checkpoint import DAMAGES
 
+pytestmark = pytest.mark.usefixtures("clean_settings")
+
 ASK = ["--instruction", "Answer in French.", "--query", "What colour is the sky?"]
 SHORT = ["--max-new-tokens", "12"]
-
-
-@pytest.fixture(autouse=True)
-def clean(monkeypatch, tmp_path):
-    """An empty folder to run in and no settings from the machine's own environment."""
-    before = dict(os.environ)
-    for name in before:
-        if name.startswith("MINBOOST_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    yield
-    for name in set(os.environ) - set(before):
-        del os.environ[name]  # what a .env of the test brought in
 
 
 @pytest.fixture

@@ -230,6 +230,7 @@ def test_a_cache_larger_than_the_machine_is_refused_before_it_is_allocated(lm):
         ([1] * 257, None, "257 ids are more than the model's context of 256"),
         ([[1, 2]], None, r"got shape \(1, 2\)"),
         ([1, 300], None, r"ids must lie in \[0, 300\), got 1 to 300"),
+        ([2, -1], None, r"ids must lie in \[0, 300\), got -1 to 2"),
         ([1, 2], Boost(), "must be a Span, got 'instruction'"),
         ([1, 2], Boost(span=Span(1, 3)), r"span \[1, 3\) does not lie in the prompt of 2 tokens"),
     ],

@@ -8,6 +8,7 @@ import shlex
 
 import pytest
 
+import minboost
 from minboost.generate import main
 
 
@@ -74,3 +75,28 @@ def test_every_file_that_the_readme_and_docs_link_to_exists(root):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             if not target.startswith("https://"):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.fixture(scope="module")
+def demo_page(root):
+    return (root / "docs" / "demo-model.md").read_text(encoding="utf-8")
+
+
+def test_the_demo_pages_dose_response_is_the_results_table(demo_page, root):
+    table = (root / "benchmarks/results/demo_dose_response.md").read_text(encoding="utf-8")
+    rows = [line for line in table.splitlines() if re.match(r"\| [\d.]+ \|.*\(", line)]
+    assert len(rows) == 12
+    assert all(row in demo_page for row in rows)
+
+
+def test_the_demo_pages_outputs_are_what_comes_out(demo_page):
+    lm = minboost.load("demo", device="cpu")
+    section = demo_page.split("| instruction | query | m = 1 | m = 3 | m = 10 |")[1].split("\n\n")[
+        0
+    ]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines()[2:]]
+    assert len(rows) >= 5
+    for instruction, query, *outputs in rows:
+        for m, output in zip((1.0, 3.0, 10.0), outputs, strict=True):
+            out = lm.generate(instruction=instruction, query=query, boost=minboost.Boost(m))
+            assert f"`{out.text}`" == output
