@@ -75,9 +75,9 @@ class Run:
         ]
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        self.decoder = self._decoder(self.plan)
+        self.decoder: Decoder | None = None  # holds the KV cache: from the first step to the last
         self.masses = self._measure() if measure_mass else [None] * len(requests)
-        self.tokens: list[int] | None = None
+        self.tokens: list[int] = []
         self.prefill_seconds = self.decode_seconds = 0.0
         self.decoded = 0
 
@@ -88,10 +88,12 @@ class Run:
     def step(self) -> list[str]:
         """Choose the next token of every sequence; the new text of each, "" for ended ones."""
         began = time.perf_counter()
-        prefill = self.tokens is None
-        logits = (
-            self.decoder.prefill()[0] if self.tokens is None else self.decoder.step(self.tokens)
-        )
+        prefill = self.decoder is None
+        if self.decoder is None:
+            self.decoder = self._decoder(self.plan)
+            logits, _ = self.decoder.prefill()
+        else:
+            logits = self.decoder.step(self.tokens)
         live = [answer.finish_reason is None for answer in self.answers]
         # An ended sequence stays in the batch until the last one ends; its tokens are not used.
         self.tokens = [
@@ -102,6 +104,8 @@ class Run:
             answer.push(token) if going else ""
             for answer, token, going in zip(self.answers, self.tokens, live, strict=True)
         ]
+        if self.done:
+            self.decoder = None
         elapsed = time.perf_counter() - began
         if prefill:
             self.prefill_seconds = elapsed
