@@ -147,15 +147,19 @@ def _answer(stream: Stream, options: dict[str, Any], *, title: str | None) -> No
     live = options["stream"] and not options["json"]
     if title and not options["json"]:
         click.echo(f"--- {title} ---")
+    stopped = None
     try:
         for piece in stream:
             if live:
                 click.echo(piece, nl=False)
                 if sys.stdout is not None:
                     sys.stdout.flush()
-    finally:
-        if not options["json"]:
-            click.echo("" if live else stream.result.text)
+    except KeyboardInterrupt as interrupt:
+        stopped = interrupt
+    if not options["json"]:
+        click.echo("" if live else stream.result.text)
+    if stopped is not None:
+        raise stopped
     if not stream.result.text:
         click.echo("note: the answer is empty: the model ended it at once", err=True)
 
