@@ -1,6 +1,6 @@
 """Peak resident memory and time of loading a checkpoint, as a multiple of its weights.
 
-    python benchmarks/load.py [--shape SmolLM2-135M] [--runs 3] [--write]
+    python benchmarks/load.py [--shape SmolLM2-135M] [--runs 3] [--write]      (default: all shapes)
 
 Each load runs in a process of its own, minboost and (where it is installed) transformers in turn,
 after a small warm-up load; the peak is that of the process (VmHWM), less what was resident before.
@@ -73,12 +73,13 @@ def main() -> None:
     except ImportError:
         libraries = ["minboost"]
     rows = []
+    shapes = args.shape or list(SHAPES)
     with tempfile.TemporaryDirectory() as scratch:
         warm = Path(scratch) / "warm"
         warm.mkdir()
         SHAPES["warm"] = {**SHAPES["SmolLM2-135M"], "vocab_size": 64, "num_hidden_layers": 1}
         write("warm", warm)
-        for shape in args.shape or ["SmolLM2-135M"]:
+        for shape in shapes:
             for shards in (1, 4):
                 folder = Path(scratch) / f"{shape}-{shards}"
                 folder.mkdir()

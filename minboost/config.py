@@ -142,6 +142,9 @@ class ModelConfig:
             raise ModelError(f"{where}: head_dim {head_dim} is odd; rotary embeddings need pairs")
         vocab = read.integer("vocab_size", 1, 1 << 22)
         max_positions = read.integer("max_position_embeddings", 1, 1 << 26, default=2048)
+        rope = _rope(raw, max_positions, where)
+        if rope.rope_type == "dynamic" and head_dim == 2:
+            raise ModelError(f"{where}: dynamic rope needs a head_dim above 2")
         bias = read.boolean("attention_bias", default=False)
         return cls(
             model_type=model_type,
@@ -154,7 +157,7 @@ class ModelConfig:
             head_dim=head_dim,
             max_position_embeddings=max_positions,
             rms_norm_eps=read.number("rms_norm_eps", 0.0, 1.0, default=1e-6),
-            rope=_rope(raw, max_positions, where),
+            rope=rope,
             tie_word_embeddings=read.boolean("tie_word_embeddings", default=False),
             qkv_bias=model_type == "qwen2" or (bias and model_type in ("llama", "qwen3")),
             o_bias=bias and model_type in ("llama", "qwen3"),
@@ -241,8 +244,6 @@ def _rope(raw: dict[str, Any], max_positions: int, where: str) -> RopeConfig:
         raise ModelError(f"{where}: {name}.partial_rotary_factor is not supported; only 1.0")
     read = _Reader(merged, f"{where}: {name}")
     theta = read.number("rope_theta", 1.0, 1e12, default=10000.0)
-    if rope_type == "dynamic" and raw.get("head_dim") == 2:
-        raise ModelError(f"{where}: dynamic rope needs a head_dim above 2")
     if rope_type == "default":
         return RopeConfig(rope_theta=theta)
     original = raw.get("original_max_position_embeddings")

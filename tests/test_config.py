@@ -204,6 +204,10 @@ def test_the_inner_theta_and_the_old_spelling_of_the_scaling_count():
         ({"hidden_size": 66}, "hidden_size 66 is not a multiple of num_attention_heads 4"),
         ({"num_key_value_heads": 3}, "not a multiple of num_key_value_heads 3"),
         ({"head_dim": 7}, "head_dim 7 is odd"),
+        (
+            {"hidden_size": 8, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
+            "dynamic rope needs a head_dim above 2",
+        ),
         ({"rms_norm_eps": -1}, "rms_norm_eps must lie in"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings must be true or false"),
         ({"eos_token_id": "2"}, "token ids must be integers, got '2'"),

@@ -62,6 +62,13 @@ def hooks(boost, size):
     ]
 
 
+def plan_of(boost, size):
+    if boost is None:
+        return None
+    strengths = log_multipliers([(boost, [SPAN])], **size)
+    return Plan.build([strengths], **size, device=torch.device("cpu"))
+
+
 def their_logits(model, ids, boost, size):
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -78,10 +85,7 @@ def test_logits_equal_hooked_transformer_lens(checkpoint, bridge, name, boost):
     ids = torch.randint(
         0, tiny.BASE["vocab_size"], (1, 60), generator=torch.Generator().manual_seed(4)
     )
-    plan = None
-    if boost is not None:
-        strengths = log_multipliers([(boost, [SPAN])], **size)
-        plan = Plan.build([strengths], **size, device=torch.device("cpu"))
+    plan = plan_of(boost, size)
     got = model.logits(model(ids, plan=plan).hidden)
     want = their_logits(bridge(name), ids, boost, size)
     assert (got - want).abs().max() <= 1e-5 * want.abs().max()
@@ -98,10 +102,7 @@ def test_64_greedy_tokens_equal_hooked_transformer_lens(checkpoint, bridge, name
     prompt = torch.randint(
         0, tiny.BASE["vocab_size"], (1, 20), generator=torch.Generator().manual_seed(5)
     )
-    plan = None
-    if boost is not None:
-        strengths = log_multipliers([(boost, [SPAN])], **size)
-        plan = Plan.build([strengths], **size, device=torch.device("cpu"))
+    plan = plan_of(boost, size)
     decoder = Decoder(model, prompt.tolist(), max_new_tokens=64, plan=plan)
     logits, _ = decoder.prefill()
     ours = [int(logits[0].argmax())]
@@ -125,7 +126,6 @@ def test_the_boosts_change_the_greedy_tokens(checkpoint):
     with torch.inference_mode():
         plain = model.logits(model(ids).hidden)
         for boost in (b for b in BOOSTS.values() if b is not None):
-            strengths = log_multipliers([(boost, [SPAN])], **size)
-            plan = Plan.build([strengths], **size, device=torch.device("cpu"))
+            plan = plan_of(boost, size)
             boosted = model.logits(model(ids, plan=plan).hidden)
             assert (boosted.argmax(-1) != plain.argmax(-1)).float().mean() > 0.1
