@@ -15,9 +15,8 @@ from torch import Tensor
 
 from .attention_sdpa import sdpa
 from .errors import InputError
+from .impl import choose
 from .span_bias import SpanBias, visible
-
-IMPLEMENTATIONS = ("reference", "sdpa", "triton")
 
 
 def attention(
@@ -42,17 +41,17 @@ def attention(
         bias: the spans; None is plain attention.
         scale: factor on q·k, 1/√D by default.
         return_mass: also return the softmax weight that falls on each span.
-        impl: "reference" (float32 or wider, materialises the weights), "sdpa" (fused through
+        impl: "reference" (float32 or wider, materialises the weights), "torch" (fused through
             scaled_dot_product_attention, memory linear in T and S), "triton" (the kernels of
-            minboost.kernels, on a GPU), or "auto" (sdpa).
+            minboost.kernels, on a GPU), or "auto" (impl.py).
 
     Returns:
         The output (B, H, T, D) in q's dtype, and the mass (B, H, T, N) float32 or None.
 
     Raises:
-        InputError: shapes that do not fit, or an unknown ``impl``.
+        InputError: shapes that do not fit, or an ``impl`` that does not exist or cannot run here.
     """
-    impl = resolve(impl)
+    impl = choose(impl, q.device)
     _check(q, k, v, query_start, bias, return_mass)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if impl == "reference":
@@ -62,18 +61,6 @@ def attention(
 
         return triton_attention(q, k, v, query_start, window, bias, scale, return_mass)
     return sdpa(q, k, v, query_start, window, bias, scale, return_mass)
-
-
-def resolve(impl: str) -> str:
-    """The implementation that ``impl`` stands for; InputError for a name that does not exist."""
-    if impl == "auto":
-        return "sdpa"
-    if impl not in IMPLEMENTATIONS:
-        raise InputError(
-            f"attention implementation {impl!r} does not exist; choose auto, "
-            + ", ".join(IMPLEMENTATIONS)
-        )
-    return impl
 
 
 def reference(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .errors import InputError
+from .kernels.decode import decode
+from .kernels.prefill import prefill
+from .kernels.segments import Segments
 from .span_bias import SpanBias
 
 
@@ -20,22 +22,6 @@ def triton_attention(
     return_mass: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """``attention`` (attention.py) through the kernels; arguments as there."""
-    try:
-        import triton
-
-        from .kernels.decode import decode
-        from .kernels.prefill import prefill
-        from .kernels.segments import Segments
-    except ImportError as error:
-        raise InputError(
-            f"attention implementation 'triton' needs the triton package ({error}); it comes with "
-            "torch's builds for GPUs"
-        ) from error
-    if q.device.type == "cpu" and not triton.knobs.runtime.interpret:
-        raise InputError(
-            "attention implementation 'triton' runs on a GPU, or on the CPU under "
-            "TRITON_INTERPRET=1; the tensors are on the CPU"
-        )
     B, H = q.shape[:2]
     if bias is None:
         segments = Segments.none(B, H, k.shape[2], q.device)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from .config import ModelConfig
 from .errors import ModelError
 from .files import read_json_object
+from .impl import choose
 from .model import Transformer
 
 BUFFER_BYTES = 1 << 20  # stays in the processor's cache between reading, checking and copying
@@ -72,7 +73,9 @@ def load_model(
     Raises:
         ModelError: a file or tensor is missing, left over, malformed, misshapen, quantised or
             holds NaN or infinite values; the message names it.
+        InputError: an ``impl`` that does not exist or cannot run here (impl.py).
     """
+    impl = choose(impl, device)
     files = {path: read_header(path) for path in shard_files(folder)}
     if config.tie_word_embeddings and not _head_is_the_embedding(files):
         # As transformers 5: a head of its own in the files counts for more than the config's word.

@@ -1,22 +1,26 @@
-"""Prefill and decode: token ids in, the logits of each next token out, through the KV cache."""
+"""Prefill and decode: prompts in, one token a sequence and step out, through the KV cache."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import torch
 from torch import Tensor
 
 from .cache import KVCache
+from .device_step import borrowed_step, on_its_way
 from .model import Transformer
+from .ops import Frame
 from .plan import Plan
+from .sampling import Sampler, Sampling
 
 
 class Decoder:
     """One batch on its way: ``prefill`` once, then ``step`` with the tokens that were chosen.
 
     Sequences of unequal length are padded on the right for prefill and then each continues at
-    its own position. The plan acts in prefill and in every step.
+    its own position. The plan acts in prefill and in every step. ``tokens`` does it all, and
+    chooses the tokens.
     """
 
     def __init__(
@@ -30,6 +34,7 @@ class Decoder:
         self.model = model
         self.plan = plan
         self.prompts = prompts
+        self.max_new_tokens = max_new_tokens
         self.positions = [len(ids) for ids in prompts]  # where each sequence writes next
         weight = model.embed_tokens.weight
         self.device = weight.device
@@ -40,14 +45,15 @@ class Decoder:
             device=weight.device,
             dtype=weight.dtype,
         )
+        self.frame = model.ops.frame(self.cache, plan, model.config.num_attention_heads)
 
     @torch.inference_mode()
     def prefill(self, *, return_mass: bool = False) -> tuple[Tensor, Tensor | None]:
         """Run all prompts.
 
         Returns:
-            The logits (B, V) float32 after each prompt's last token, on the CPU, and, if asked
-            for, the mass (L, B, H, N) of that token's attention on the plan's spans.
+            The logits (B, V) float32 after each prompt's last token, on the model's device, and,
+            if asked for, the mass (L, B, H, N) of that token's attention on the plan's spans.
         """
         longest = max(self.positions)
         padded = [list(ids) + [0] * (longest - len(ids)) for ids in self.prompts]
@@ -58,20 +64,68 @@ class Decoder:
             last=torch.tensor(self.positions, device=self.device) - 1,
             return_mass=return_mass,
         )
-        mass = None if out.mass is None else out.mass[:, :, :, 0].cpu()
-        return self.model.logits(out.hidden)[:, 0].cpu(), mass
+        mass = None if out.mass is None else out.mass[:, :, :, 0]
+        return self.model.logits(out.hidden)[:, 0], mass
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int]) -> Tensor:
-        """Append one token to each sequence; the logits (B, V) float32 that follow, on the CPU."""
-        even = len(set(self.positions)) == 1
-        out = self.model(
-            torch.tensor(tokens, device=self.device)[:, None],
-            cache=self.cache,
-            # One position for all is the cheaper path: keys are sliced, not masked.
-            start=self.positions[0] if even else torch.tensor(self.positions, device=self.device),
-            keys=max(self.positions) + 1,
-            plan=self.plan,
-        )
+        """Append one token to each sequence; the logits (B, V) float32 that follow."""
+        ids = torch.tensor(tokens, device=self.device)[:, None]
+        positions = torch.tensor(self.positions, device=self.device)
+        if self.frame is not None:
+            out = self.model(ids, start=positions, frame=self.frame)
+        else:
+            even = len(set(self.positions)) == 1
+            out = self.model(
+                ids,
+                cache=self.cache,
+                # One position for all is the cheaper path: keys are sliced, not masked.
+                start=self.positions[0] if even else positions,
+                keys=max(self.positions) + 1,
+                plan=self.plan,
+            )
         self.positions = [position + 1 for position in self.positions]
-        return self.model.logits(out.hidden)[:, 0].cpu()
+        return self.model.logits(out.hidden)[:, 0]
+
+    def tokens(self, samplings: Sequence[Sampling], *, graph: bool = True) -> Generator[list[int]]:
+        """Prefill, then the tokens of step after step, ``max_new_tokens`` of them.
+
+        With a frame, tokens are chosen and fed back on the device, one step ahead of the reader;
+        on CUDA such a step is one captured graph, unless ``graph`` is off. A token is BROKEN
+        where the logits were not finite.
+        """
+        if self.frame is None:
+            return self._in_turn(samplings)
+        return self._ahead(samplings, self.frame, graph and self.device.type == "cuda")
+
+    @torch.inference_mode()
+    def _in_turn(self, samplings: Sequence[Sampling]) -> Generator[list[int]]:
+        """The reader has each token before the next step begins; tokens are chosen on the CPU."""
+        sampler = Sampler(samplings, self.prompts, vocab_size=self.model.config.vocab_size)
+        logits, _ = self.prefill()
+        for _ in range(self.max_new_tokens - 1):
+            tokens = sampler.pick(logits.cpu(), sampler.draws()).tolist()
+            yield tokens
+            logits = self.step([max(token, 0) for token in tokens])
+        yield sampler.pick(logits.cpu(), sampler.draws()).tolist()
+
+    @torch.inference_mode()
+    def _ahead(
+        self, samplings: Sequence[Sampling], frame: Frame, graph: bool
+    ) -> Generator[list[int]]:
+        """The reader has each token while the next step is on its way."""
+        vocab_size = self.model.config.vocab_size
+        sampler = Sampler(samplings, self.prompts, vocab_size=vocab_size, device=self.device)
+        logits, _ = self.prefill()
+        first = sampler.pick(logits, sampler.draws())
+        yield first.tolist()
+        if self.max_new_tokens == 1:
+            return
+        with borrowed_step(self.model, len(self.prompts), sampler.kind) as step:
+            step.begin(frame, self.positions, first, sampler, graph=graph)
+            pending = on_its_way(step.run(sampler.draws()))
+            for _ in range(self.max_new_tokens - 2):
+                following = on_its_way(step.run(sampler.draws()))
+                yield pending()
+                pending = following
+            yield pending()

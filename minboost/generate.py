@@ -71,8 +71,10 @@ Settings: command line > MINBOOST_<OPTION> > .env > config.yaml > default; see -
 @click.option("--dtype", default="auto", show_default=True,
               help="auto, float32, bfloat16 or float16.")  # fmt: skip
 @click.option(
-    "--impl", default="auto", show_default=True, help="Attention: auto, sdpa, reference or triton."
+    "--impl", default="auto", show_default=True, help="auto, torch, triton (GPU) or reference."
 )
+@click.option("--graph/--no-graph", default=True, show_default=True,
+              help="On CUDA, replay decode steps as one captured graph.")  # fmt: skip
 @click.option("--start-layer", type=int, default=8, show_default=True, help="Of --layers middle.")
 @click.option("--num-middle-layers", type=int, default=5, show_default=True,
               help="Of --layers middle.")  # fmt: skip
@@ -111,6 +113,7 @@ def run(options: dict[str, Any]) -> int:
         dtype=options["dtype"],
         revision=options["revision"],
         impl=options["impl"],
+        graph=options["graph"],
         progress=sys.stderr is not None and sys.stderr.isatty(),
     )
     request = {
@@ -178,6 +181,7 @@ def _as_json(
         "revision": options["revision"],
         "device": str(lm.device),
         "dtype": str(lm.dtype).removeprefix("torch."),
+        "impl": lm.impl,
         "instruction": options["instruction"],
         "query": options["query"],
         "role": out.prompt.role,
@@ -221,7 +225,7 @@ def _stats_lines(lm: LM, options: dict[str, Any], out: Generation) -> list[str]:
         )
     memory = stats.peak_memory_bytes
     return [
-        f"{options['model']} on {lm.device}, {dtype}; {boosted}",
+        f"{options['model']} on {lm.device}, {dtype}, {lm.impl}; {boosted}",
         f"prompt {stats.prompt_tokens} tokens, {stats.prefill_tokens_per_second:.1f} tokens/s; "
         f"answer {stats.new_tokens} tokens, {stats.decode_tokens_per_second:.1f} tokens/s"
         + (f"; peak memory {memory / 1e9:.2f} GB" if memory else ""),

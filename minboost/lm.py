@@ -19,12 +19,18 @@ from .tokenizer import Tokenizer
 
 
 class LM:
-    """A loaded model with its tokenizer, made by ``minboost.load``; no state between calls."""
+    """A loaded model with its tokenizer, made by ``minboost.load``; no state between calls.
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, *, name: str = "") -> None:
+    On a GPU, ``graph`` says whether decode steps are captured as CUDA graphs.
+    """
+
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, *, name: str = "", graph: bool = True
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
+        self.graph = graph
 
     @property
     def config(self) -> ModelConfig:
@@ -33,6 +39,11 @@ class LM:
     @property
     def device(self) -> torch.device:
         return self.model.embed_tokens.weight.device
+
+    @property
+    def impl(self) -> str:
+        """The implementation that runs: "torch", "triton" or "reference"."""
+        return self.model.impl
 
     @property
     def dtype(self) -> torch.dtype:
@@ -185,7 +196,9 @@ class LM:
         return self.model.logits(self.model(ids[None], plan=plan).hidden)[0]
 
     def _run(self, requests: Sequence[Request], measure_mass: bool) -> Run:
-        return Run(self.model, self.tokenizer, requests, measure_mass=measure_mass)
+        return Run(
+            self.model, self.tokenizer, requests, measure_mass=measure_mass, graph=self.graph
+        )
 
 
 class Stream(Iterator[str]):

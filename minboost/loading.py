@@ -24,6 +24,7 @@ def load(
     dtype: str = "auto",
     revision: str | None = None,
     impl: str = "auto",
+    graph: bool = True,
     progress: bool = False,
 ) -> LM:
     """Load a model.
@@ -35,7 +36,9 @@ def load(
         dtype: "float32", "bfloat16", "float16", or "auto": float32 on the CPU, the checkpoint's
             own elsewhere.
         revision: branch, tag or commit of a hub id.
-        impl: the attention, as in ``attention.attention``.
+        impl: "torch", "triton" (GPU), "reference", or "auto": what MINBOOST_IMPL says, else by
+            device. ``LM.impl`` tells what it became.
+        graph: capture decode steps as CUDA graphs, where the Triton implementation runs on CUDA.
         progress: a bar on stderr where loading takes longer than a second.
 
     Raises:
@@ -54,7 +57,7 @@ def load(
         impl=impl,
         progress=progress,
     )
-    return LM(model, tokenizer, name=os.fspath(name))
+    return LM(model, tokenizer, name=os.fspath(name), graph=graph)
 
 
 def _device(name: str) -> torch.device:

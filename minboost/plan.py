@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -16,12 +17,16 @@ from .span_bias import SpanBias
 
 @dataclass(frozen=True)
 class Plan:
-    """A batch's boosts as tensors, one ``SpanBias`` a layer: the only form that the model sees.
+    """A batch's boosts as tensors: the only form that the model sees.
 
-    Span slot 0 is the watched span of each sequence where there is one; its strength may be 0.
+    ``start`` and ``stop`` (B, N) are absolute key positions, the same for all layers, an unused
+    slot having start = stop; ``strength`` (L, B, H, N) float32 holds log multipliers. Slot 0 is
+    the watched span of each sequence where there is one; its strength may be 0.
     """
 
-    layers: tuple[SpanBias, ...]
+    start: Tensor
+    stop: Tensor
+    strength: Tensor
 
     @classmethod
     def build(
@@ -41,18 +46,29 @@ class Plan:
             for n, (span, log_multiplier) in enumerate(spans.items()):
                 start[b, n], stop[b, n] = span.start, span.stop
                 strength[:, b, :, n] = log_multiplier
-        start, stop = start.to(device), stop.to(device)
-        # A layer without a strength runs the plain path itself, so m = 1 is plain bit for bit.
-        return cls(
-            tuple(
-                SpanBias(start, stop, layer.to(device) if layer.any() else None)
-                for layer in strength
-            )
+        return cls(start.to(device), stop.to(device), strength.to(device))
+
+    @cached_property
+    def layers(self) -> tuple[SpanBias, ...]:
+        """One ``SpanBias`` a layer.
+
+        A layer without a strength gets none at all and runs the plain path itself, so m = 1 is
+        plain bit for bit.
+        """
+        boosted = self.strength.flatten(1).any(1).tolist()
+        return tuple(
+            SpanBias(self.start, self.stop, layer if any_ else None)
+            for layer, any_ in zip(self.strength, boosted, strict=True)
         )
+
+    @property
+    def boosts(self) -> bool:
+        """Whether any strength differs from 0."""
+        return any(layer.log_multiplier is not None for layer in self.layers)
 
     def without_strengths(self) -> Plan:
         """The same spans, watched and not boosted."""
-        return Plan(tuple(replace(layer, log_multiplier=None) for layer in self.layers))
+        return Plan(self.start, self.stop, torch.zeros_like(self.strength))
 
 
 def log_multipliers(

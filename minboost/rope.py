@@ -25,6 +25,11 @@ class RotaryEmbedding:
         inv_freq, self.attention_factor = inverse_frequencies(config.rope, self.dim)
         self.inv_freq = inv_freq.to(device)  # (D/2,)
 
+    @property
+    def follows_length(self) -> bool:
+        """Whether a sequence's angles change with its length."""
+        return self.rope.rope_type == "dynamic"
+
     def __call__(
         self, positions: Tensor, lengths: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
@@ -34,7 +39,7 @@ class RotaryEmbedding:
         follow its own, so a batch gives each sequence what it would get alone.
         """
         inv_freq: Tensor = self.inv_freq
-        if self.rope.rope_type == "dynamic":
+        if self.follows_length:
             inv_freq = self._dynamic(lengths)  # (B, 1, D/2)
         # The product is formed in float32 whatever the model's dtype: bf16 has 8 bits of position.
         angles = positions[..., None].float() * inv_freq  # (B, T, D/2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import torch
 
@@ -16,7 +16,7 @@ from .model import Transformer
 from .plan import Plan, boosted_heads, log_multipliers
 from .prompt import Prompt, build_prompt
 from .request import Generation, Mass, Request, Stats
-from .sampling import Sampler
+from .sampling import BROKEN
 from .tokenizer import Tokenizer
 
 
@@ -33,7 +33,9 @@ class Run:
         requests: Sequence[Request],
         *,
         measure_mass: bool,
+        graph: bool = True,
     ) -> None:
+        self.graph = graph
         self.model = model
         self.config = model.config
         self.device = model.embed_tokens.weight.device
@@ -69,15 +71,12 @@ class Run:
             Answer(tokenizer, eos_ids=eos_ids, stop=r.stop, max_new_tokens=limit)
             for r, limit in zip(requests, self.limits, strict=True)
         ]
-        self.samplers = [
-            Sampler(r.sampling, p.ids, self.config.vocab_size)
-            for r, p in zip(requests, self.prompts, strict=True)
-        ]
+        self.samplings = [request.sampling for request in requests]
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        self.decoder: Decoder | None = None  # holds the KV cache: from the first step to the last
+        # Holds the KV cache: from the first step to the last.
+        self.tokens: Generator[list[int]] | None = None
         self.masses = self._measure() if measure_mass else [None] * len(requests)
-        self.tokens: list[int] = []
         self.prefill_seconds = self.decode_seconds = 0.0
         self.decoded = 0
 
@@ -88,24 +87,24 @@ class Run:
     def step(self) -> list[str]:
         """Choose the next token of every sequence; the new text of each, "" for ended ones."""
         began = time.perf_counter()
-        prefill = self.decoder is None
-        if self.decoder is None:
-            self.decoder = self._decoder(self.plan)
-            logits, _ = self.decoder.prefill()
-        else:
-            logits = self.decoder.step(self.tokens)
+        prefill = self.tokens is None
+        if self.tokens is None:
+            self.tokens = self._decoder(self.plan).tokens(self.samplings, graph=self.graph)
         live = [answer.finish_reason is None for answer in self.answers]
         # An ended sequence stays in the batch until the last one ends; its tokens are not used.
-        self.tokens = [
-            sampler.pick(row) if going else 0
-            for sampler, row, going in zip(self.samplers, logits, live, strict=True)
-        ]
+        tokens = next(self.tokens)
+        if any(going and token == BROKEN for going, token in zip(live, tokens, strict=True)):
+            raise ModelError(
+                "the model's logits are not finite: it overflows in this dtype (try bfloat16 or "
+                "float32) or its weights are damaged"
+            )
         pieces = [
             answer.push(token) if going else ""
-            for answer, token, going in zip(self.answers, self.tokens, live, strict=True)
+            for answer, token, going in zip(self.answers, tokens, live, strict=True)
         ]
         if self.done:
-            self.decoder = None
+            self.tokens.close()
+            self.tokens = None
         elapsed = time.perf_counter() - began
         if prefill:
             self.prefill_seconds = elapsed

@@ -30,6 +30,7 @@ KEYS: dict[str, str | None] = {
     "model.device": "device",
     "model.dtype": "dtype",
     "model.impl": "impl",
+    "model.graph": "graph",
     "instaboost.multiplier": "multiplier",
     "instaboost.span": "span",
     "instaboost.boost_middle_layers_only": "boost_middle_layers_only",

@@ -34,6 +34,7 @@ LOAD = {
     "dtype": (["--dtype", "bfloat16"], "bfloat16"),
     "revision": (["--revision", "r"], "r"),
     "impl": (["--impl", "reference"], "reference"),
+    "graph": (["--no-graph"], False),
 }
 BOOST = {
     "multiplier": (["--multiplier", "3"], 3.0),

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import minboost
-from minboost import Boost, Span
-from minboost import model as forward
+from minboost import Boost, Span, ops_torch
 from minboost.cache import KVCache
 from minboost.decode import Decoder
+from minboost.layers import RMSNorm
 from minboost.plan import Plan, log_multipliers
 
 from .conftest import load
@@ -25,15 +25,15 @@ def boosted(model):
     return Plan.build([strengths], **size, device=CPU)
 
 
-@pytest.mark.parametrize("impl", ["reference", "sdpa"])
+@pytest.mark.parametrize("impl", ["reference", "torch"])
 def test_the_chosen_implementation_runs_every_attention(checkpoint, monkeypatch, impl):
-    seen, real = [], forward.attention
+    seen, real = [], ops_torch.attention
 
     def spy(*args, **options):
         seen.append((options["impl"], args[0].shape[2], options["return_mass"]))
         return real(*args, **options)
 
-    monkeypatch.setattr(forward, "attention", spy)
+    monkeypatch.setattr(ops_torch, "attention", spy)
     lm = minboost.load(str(checkpoint("llama")[0]), device="cpu", impl=impl)
     lm.generate(
         instruction="Be brief.", query="Why?", boost=Boost(3.0), measure_mass=True, max_new_tokens=2
@@ -53,7 +53,7 @@ def test_a_norm_is_formed_in_float32():
     x = torch.randn(50, 64, generator=torch.Generator().manual_seed(0)).bfloat16() * 3
     wide = x.float()
     want = (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-6)).bfloat16()
-    assert torch.equal(forward.RMSNorm(64, 1e-6).to(torch.bfloat16)(x), want)
+    assert torch.equal(RMSNorm(64, 1e-6).to(torch.bfloat16)(x), want)
 
 
 @torch.inference_mode()

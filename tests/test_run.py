@@ -11,7 +11,7 @@ import torch
 import minboost
 from minboost import Boost, InputError, Request, Span
 from minboost.run import Run
-from minboost.sampling import penalise
+from minboost.sampling import Sampler, Sampling, penalise
 
 ASK = {"instruction": "Answer in French.", "query": "What colour is the sky?", "max_new_tokens": 12}
 SETTINGS = {
@@ -92,8 +92,8 @@ def test_the_repetition_penalty_counts_the_prompts_tokens(lm):
     want = int(penalise(lm.logits(plain.prompt.ids)[-1], seen, 1e6).argmax())
     assert lm.generate(**raw, repetition_penalty=1e6).ids == (want,)
     assert not seen[want]
-    run = Run(lm.model, lm.tokenizer, [Request(**raw, repetition_penalty=1.3)], measure_mass=False)
-    assert torch.equal(run.samplers[0].seen, seen)
+    sampler = Sampler([Sampling(repetition_penalty=1.3)], [plain.prompt.ids], vocab_size=300)
+    assert torch.equal(sampler.seen[0], seen)
 
 
 def test_end_tokens_of_the_config_count_before_the_tokenizers(folder, lm):

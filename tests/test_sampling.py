@@ -14,8 +14,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from minboost.errors import InputError, ModelError
-from minboost.sampling import Sampler, Sampling, filtered, penalise
+from minboost.errors import InputError
+from minboost.sampling import BROKEN, Sampler, Sampling, inverse, penalise
 
 TABLE = torch.randn(200, generator=torch.Generator().manual_seed(3)) * 3
 
@@ -36,12 +36,22 @@ def theirs(logits, sampling, seen=()):
     return scores[0]
 
 
+def sampler(sampling, seen=(), vocab_size=200):
+    """A sampler of one sequence."""
+    return Sampler([sampling], [seen], vocab_size=vocab_size)
+
+
+def pick(sampler, logits):
+    """The one sequence's next token."""
+    return int(sampler.pick(logits[None], sampler.draws()))
+
+
 def ours(logits, sampling, seen=()):
     if seen:
         mask = torch.zeros(len(logits), dtype=torch.bool)
         mask[list(seen)] = True
         logits = penalise(logits, mask, sampling.repetition_penalty)
-    return filtered(logits, sampling)
+    return sampler(sampling, vocab_size=len(logits)).table(logits[None])[0]
 
 
 CASES = {
@@ -79,7 +89,7 @@ def test_filtered_sets_and_probabilities_equal_transformers(change):
 def test_the_likeliest_token_always_survives(logits, temperature, top_k, top_p, min_p):
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     table = torch.tensor(logits, dtype=torch.float32)
-    kept = filtered(table, sampling)
+    kept = ours(table, sampling)
     assert kept[table.argmax()].isfinite()
     assert not kept.isnan().any()
 
@@ -95,7 +105,7 @@ def test_the_likeliest_token_always_survives(logits, temperature, top_k, top_p, 
 )
 def test_ties_are_kept_and_cut_as_transformers_does(logits, change, kept):
     sampling, table = Sampling(temperature=1.0, **change), torch.tensor(logits)
-    got = filtered(table, sampling).isfinite()
+    got = ours(table, sampling).isfinite()
     assert int(got.sum()) == int(theirs(table, sampling).isfinite().sum()) == kept
     if "top_p" not in change:  # which of equal tokens a sort puts first is nobody's promise
         assert torch.equal(got, theirs(table, sampling).isfinite())
@@ -105,9 +115,9 @@ def test_draws_follow_the_distribution():
     """A chi-square test of 20,000 draws; the seed is fixed, so it passes always or never."""
     sampling = Sampling(temperature=1.3, top_k=12, top_p=0.97, seed=5)
     want = theirs(TABLE, sampling).softmax(-1)
-    sampler = Sampler(sampling, [], len(TABLE))
+    drawing = sampler(sampling)
     n = 20_000
-    counts = torch.bincount(torch.tensor([sampler.pick(TABLE) for _ in range(n)]), minlength=200)
+    counts = torch.bincount(torch.tensor([pick(drawing, TABLE) for _ in range(n)]), minlength=200)
     assert counts[want == 0].sum() == 0
     expected = want[want > 0] * n
     chi_square = ((counts[want > 0] - expected).square() / expected).sum()
@@ -115,47 +125,70 @@ def test_draws_follow_the_distribution():
 
 
 def test_greedy_takes_the_maximum_and_needs_no_luck():
-    assert Sampler(Sampling(), [], 200).pick(TABLE) == int(TABLE.argmax())
+    assert pick(sampler(Sampling()), TABLE) == int(TABLE.argmax())
 
 
 def test_the_penalty_acts_on_greedy_choices_and_on_the_prompt():
     table = torch.tensor([1.0, 3.0, 2.9])
-    sampler = Sampler(Sampling(repetition_penalty=1.2), [1], 3)
-    assert sampler.pick(table) == 2  # 1 was in the prompt
-    assert sampler.pick(table) == 1  # now both have been seen
+    penalised = sampler(Sampling(repetition_penalty=1.2), [1], 3)
+    assert pick(penalised, table) == 2  # 1 was in the prompt
+    assert pick(penalised, table) == 1  # now both have been seen
 
 
 def test_a_penalty_below_one_favours_what_was_seen():
-    sampler = Sampler(Sampling(repetition_penalty=0.5), [1], 3)
-    assert sampler.pick(torch.tensor([1.0, 0.9, 0.0])) == 1
+    rewarded = sampler(Sampling(repetition_penalty=0.5), [1], 3)
+    assert pick(rewarded, torch.tensor([1.0, 0.9, 0.0])) == 1
 
 
 def test_a_seed_gives_the_same_draws_and_another_seed_others():
     def draws(seed):
-        sampler = Sampler(Sampling(temperature=1.0, seed=seed), [], 200)
-        return [sampler.pick(TABLE) for _ in range(20)]
+        drawing = sampler(Sampling(temperature=1.0, seed=seed))
+        return [pick(drawing, TABLE) for _ in range(20)]
 
     assert draws(1) == draws(1)
     assert draws(1) != draws(2)
 
 
 def test_a_vanishing_temperature_is_greedy_and_not_nan():
-    sampler = Sampler(Sampling(temperature=1e-300), [], 200)
-    assert sampler.pick(TABLE) == int(TABLE.argmax())
+    assert pick(sampler(Sampling(temperature=1e-300)), TABLE) == int(TABLE.argmax())
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_logits_that_are_not_finite_are_an_error_and_no_token(bad, temperature):
+def test_logits_that_are_not_finite_are_no_token(bad, temperature):
     table = TABLE.clone()
     table[7] = bad
-    with pytest.raises(ModelError, match="logits are not finite"):
-        Sampler(Sampling(temperature=temperature), [], 200).pick(table)
+    assert pick(sampler(Sampling(temperature=temperature)), table) == BROKEN
+
+
+def test_one_broken_row_leaves_the_others_of_its_batch_alone():
+    tables = torch.stack([TABLE, TABLE, TABLE.flip(0)])
+    tables[1, 3] = float("nan")
+    mixed = [Sampling(), Sampling(temperature=1.0), Sampling(top_p=0.5, temperature=0.1, seed=1)]
+    batch = Sampler(mixed, [[]] * 3, vocab_size=200)
+    alone = [pick(sampler(mixed[b]), tables[b]) for b in range(3)]
+    assert batch.pick(tables, batch.draws()).tolist() == alone
+    assert alone[1] == BROKEN
+
+
+def test_a_sequence_draws_the_same_whatever_else_is_in_its_batch():
+    one = Sampling(temperature=1.1, top_k=30, repetition_penalty=1.3, seed=6)
+    others = [Sampling(temperature=2.0, min_p=0.01, seed=7), Sampling()]
+    alone, batch = sampler(one, [4]), Sampler([*others, one], [[], [], [4]], vocab_size=200)
+    for _ in range(30):
+        assert int(batch.pick(TABLE.expand(3, -1), batch.draws())[2]) == pick(alone, TABLE)
+
+
+def test_a_uniform_number_picks_where_the_cumulative_probability_passes_it():
+    table = torch.tensor([[0.0, 0.25, 0.0, 0.5, 0.25, 0.0]])
+    numbers = {0.0: 1, 0.2499: 1, 0.25: 3, 0.7499: 3, 0.75: 4, 1 - 2**-53: 4}
+    for number, token in numbers.items():
+        assert int(inverse(table, torch.tensor([[number]], dtype=torch.float64))) == token
 
 
 def test_sampling_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
-    Sampler(Sampling(temperature=1.0), [], 200).pick(TABLE)
+    pick(sampler(Sampling(temperature=1.0)), TABLE)
     assert torch.equal(torch.get_rng_state(), before)
 
 

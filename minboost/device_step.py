@@ -1,0 +1,131 @@
+"""One decode step that never leaves the device: token in, token out, captured as one CUDA graph.
+
+Nothing in it depends on host values: tokens, positions, the frame (cache, spans, strengths) and
+the sampling settings lie in tensors that keep their place. So one capture serves every run of its
+batch size and kind of sampling, whatever its boost, spans and lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from .model import Transformer
+from .ops import Frame
+from .sampling import Kind, Sampler, Sampling
+
+
+class DeviceStep:
+    """The static tensors of one step, and the graph that was captured on them.
+
+    ``begin`` takes over a run, then each ``run`` is one step: the tokens (B,) that it leaves in
+    ``tokens`` are its own next input. ``captures`` counts the captures.
+    """
+
+    def __init__(self, model: Transformer, batch: int, kind: Kind) -> None:
+        device = model.device
+        self.model = model
+        self.tokens = torch.zeros(batch, dtype=torch.int64, device=device)
+        self.positions = torch.zeros(batch, dtype=torch.int64, device=device)
+        vocab_size = model.config.vocab_size
+        self.sampler = Sampler(
+            [Sampling()] * batch,
+            [[]] * batch,
+            vocab_size=vocab_size,
+            device=device,
+            kind=kind,
+            greedy=model.ops.greedy(batch, device),
+        )
+        self.frame: Frame | None = None
+        self.captures = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def begin(
+        self,
+        frame: Frame,
+        positions: Sequence[int],
+        tokens: Tensor,
+        sampler: Sampler,
+        *,
+        graph: bool,
+    ) -> None:
+        """Continue a run after its prefill; with ``graph``, capture the step if none has been."""
+        state = (frame, torch.tensor(positions), tokens, sampler)
+        self._take(*state)
+        if not graph:
+            self._graph = None
+        elif self._graph is None:
+            self._capture()
+            self._take(*state)  # the warm-up has gone on from here
+
+    def run(self, draws: Tensor | None) -> Tensor:
+        """One step with the sampler's ``draws``; returns ``tokens``, which the next overwrites."""
+        if draws is not None:
+            self.sampler.uniform.copy_(draws, non_blocking=True)
+        if self._graph is None:
+            self._advance()
+        else:
+            self._graph.replay()
+        return self.tokens
+
+    def _advance(self) -> None:
+        ids = self.tokens.clamp(min=0)[:, None]  # BROKEN is no row of the embedding
+        out = self.model(ids, start=self.positions, frame=self.frame)
+        self.tokens.copy_(self.sampler.pick(self.model.logits(out.hidden)[:, 0]))
+        self.positions += 1
+
+    def _take(self, frame: Frame, positions: Tensor, tokens: Tensor, sampler: Sampler) -> None:
+        if self.frame is None:
+            self.frame = Frame(frame.table.clone(), frame.workspace)
+        # The table's addresses stay valid as long as the run holds its own frame.
+        self.frame.table.copy_(frame.table)
+        self.positions.copy_(positions)
+        self.tokens.copy_(tokens)
+        self.sampler.copy_(sampler)
+
+    def _capture(self) -> None:
+        # Once outside of the graph: kernels are compiled and loaded, libraries set up.
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self._advance()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._advance()
+        self._graph = graph
+        self.captures += 1
+
+
+@contextmanager
+def borrowed_step(model: Transformer, batch: int, kind: Kind) -> Iterator[DeviceStep]:
+    """A step of the model that no other run is using, kept with its graph for the next run."""
+    # A model whose weights have moved needs new captures.
+    key = (model.embed_tokens.weight.data_ptr(), batch, kind)
+    free = model.device_steps.setdefault(key, [])
+    step = free.pop() if free else DeviceStep(model, batch, kind)
+    try:
+        yield step
+    finally:
+        if model.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()  # the last step may still be running
+        free.append(step)
+
+
+def on_its_way(tokens: Tensor) -> Callable[[], list[int]]:
+    """Begin to copy ``tokens`` (B,) to the host; what is returned waits for them."""
+    if tokens.device.type != "cuda":
+        return tokens.clone().tolist
+    host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
+    host.copy_(tokens, non_blocking=True)
+    there = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    there.record()
+
+    def wait() -> list[int]:
+        there.synchronize()
+        return list(host.tolist())
+
+    return wait

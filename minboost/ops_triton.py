@@ -1,0 +1,181 @@
+"""The ops through the Triton kernels: fused decode steps, fused attention; cuBLAS for the rest.
+
+A decode step with a frame is about five launches a layer, none of which depends on host values:
+it can be captured once and replayed for other lengths, spans and strengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .cache import KVCache
+from .errors import InputError
+from .kernels import decode
+from .kernels.embed import embed
+from .kernels.frame import frame
+from .kernels.gate_up import gate_up
+from .kernels.greedy import greedy
+from .kernels.linear import linear as linear_rows
+from .kernels.qkv import qkv
+from .kernels.rope import rope
+from .kernels.segments import Segments
+from .layers import Embedding, Linear, RMSNorm, SelfAttention
+from .ops import KV, Frame, Step
+from .ops_torch import TorchOps
+from .plan import Plan
+from .rope import RotaryEmbedding
+
+FUSED_ROWS = 8  # more rows than these, and cuBLAS is the better product
+NO_END = (1 << 31) - 1  # spans are cut without regard to the cache's length
+
+
+class TritonOps(TorchOps):
+    """``Ops`` (ops.py) through minboost.kernels."""
+
+    def __init__(self) -> None:
+        super().__init__("triton")
+
+    def embed(
+        self,
+        ids: Tensor,
+        embedding: Embedding,
+        rotary: RotaryEmbedding,
+        *,
+        start: int | Tensor,
+        last: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if ids.shape[1] > 1 or isinstance(start, int) or rotary.follows_length:
+            return super().embed(ids, embedding, rotary, start=start, last=last)
+        x, cos, sin = embed(
+            ids[:, 0], start, embedding.weight, rotary.inv_freq, rotary.attention_factor
+        )
+        return x[:, None], cos[:, None], sin[:, None]
+
+    def qkv(
+        self, x: Tensor, norm: RMSNorm, attn: SelfAttention, step: Step
+    ) -> tuple[Tensor, KV | None]:
+        _no_gradient(x)
+        if step.frame is None:
+            return super().qkv(x, norm, attn, step)
+        rows, proj = x[:, 0], attn.qkv_proj  # (B, hidden)
+        assert isinstance(step.start, Tensor)
+        where = {
+            "cos": step.cos[:, 0],
+            "sin": step.sin[:, 0],
+            "position": step.start,
+            "frame": step.frame.table,
+            "layer": attn.layer,
+            "heads": attn.heads,
+            "kv_heads": attn.kv_heads,
+            "head_dim": attn.head_dim,
+        }
+        if len(rows) <= FUSED_ROWS and attn.q_norm is None:
+            q = qkv(
+                rows, proj.weight, norm=norm.weight, eps=norm.eps, bias=proj.bias, **where
+            )
+            return q[:, :, None], None
+        if len(rows) <= FUSED_ROWS:
+            product = linear_rows(rows, proj.weight, bias=proj.bias, norm=norm.weight, eps=norm.eps)
+        else:
+            product = proj(norm(rows))
+        norms = {}
+        if attn.q_norm is not None and attn.k_norm is not None:
+            norms = {
+                "q_norm": attn.q_norm.weight,
+                "k_norm": attn.k_norm.weight,
+                "eps": attn.q_norm.eps,
+            }
+        return rope(product, **where, **norms)[:, :, None], None
+
+    def attention(
+        self,
+        q: Tensor,
+        kv: KV | None,
+        attn: SelfAttention,
+        step: Step,
+        *,
+        start: int | Tensor,
+        return_mass: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        if kv is not None:
+            return super().attention(q, kv, attn, step, start=start, return_mass=return_mass)
+        assert step.frame is not None
+        assert not return_mass
+        out = decode.decode_framed(
+            q,
+            start,
+            step.frame.table,
+            layer=attn.layer,
+            kv_heads=attn.kv_heads,
+            scale=attn.head_dim**-0.5,
+            window=attn.window,
+            workspace=step.frame.workspace,
+        )
+        return out, None
+
+    def add_linear(self, x: Tensor, y: Tensor, linear: Linear) -> Tensor:
+        if not _few(x):
+            return super().add_linear(x, y, linear)
+        rows = y.reshape(-1, y.shape[-1])
+        residual = x.reshape(-1, x.shape[-1])
+        out: Tensor = linear_rows(rows, linear.weight, bias=linear.bias, residual=residual)
+        return out.view_as(x)
+
+    def gate_up(self, x: Tensor, norm: RMSNorm, linear: Linear) -> Tensor:
+        if not _few(x):
+            return super().gate_up(x, norm, linear)
+        rows = x.reshape(-1, x.shape[-1])
+        out: Tensor = gate_up(
+            rows, linear.weight, norm=norm.weight, eps=norm.eps, bias=linear.bias
+        )
+        return out.view(*x.shape[:-1], -1)
+
+    def logits(self, x: Tensor, norm: RMSNorm, head: Linear) -> Tensor:
+        if not _few(x):
+            return super().logits(x, norm, head)
+        out: Tensor = linear_rows(
+            x.reshape(-1, x.shape[-1]),
+            head.weight,
+            bias=head.bias,
+            norm=norm.weight,
+            eps=norm.eps,
+            out_dtype=torch.float32,
+        )
+        return out.view(*x.shape[:-1], -1)
+
+    def greedy(self, batch: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+        count = torch.zeros(batch, dtype=torch.int32, device=device)
+        return lambda logits: greedy(logits, count)
+
+    def frame(self, cache: KVCache, plan: Plan | None, heads: int) -> Frame | None:
+        L, B, kv_heads, _, D = cache.k.shape
+        segments = _segments(plan, L, B, heads, cache.k.device)
+        return Frame(
+            table=frame(cache.k, cache.v, segments),
+            workspace=decode.workspace(B, heads, kv_heads, D, cache.k.device),
+            holds=(cache, segments),
+        )
+
+
+def _segments(plan: Plan | None, L: int, B: int, H: int, device: torch.device) -> Segments:
+    """The plan's segments with the bias of all layers, (L, B, H, C)."""
+    if plan is None or not plan.boosts:
+        none = Segments.none(B, H, NO_END, device)
+        return replace(none, bias=torch.zeros(L, B, H, 1, device=device))
+    return Segments.cut(plan.start, plan.stop, plan.strength, NO_END)
+
+
+def _few(x: Tensor) -> bool:
+    _no_gradient(x)
+    return x.numel() // x.shape[-1] <= FUSED_ROWS
+
+
+def _no_gradient(x: Tensor) -> None:
+    if torch.is_grad_enabled() and x.requires_grad:
+        raise InputError(
+            "the Triton kernels have no backward pass: use impl='torch', or torch.inference_mode()"
+        )

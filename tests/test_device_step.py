@@ -1,0 +1,180 @@
+"""Decode steps that stay on the device: right tokens, one step for every run, nothing looked at.
+
+The Triton implementation in the interpreter, where there is no GPU; a captured graph replays the
+very step that runs here (benchmarks/gpu.py compares the two).
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import minboost
+from minboost import Boost, InputError, ModelError, Span
+from minboost.decode import Decoder
+from minboost.device_step import DeviceStep
+from minboost.plan import Plan, log_multipliers
+from minboost.sampling import Kind, Sampling
+
+from .conftest import load
+
+pytest.importorskip("triton")
+# What the interpreter does with numpy is not ours to mend.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+PROMPTS = [list(range(10, 31)), list(range(40, 50)), [7, 8, 9]]
+SAMPLINGS = [
+    Sampling(),
+    Sampling(temperature=1.0, top_k=50, top_p=0.9, seed=3),
+    Sampling(repetition_penalty=1.5),
+]
+
+
+def plan_of(model, multipliers, span=(1, 3)):
+    """One boost a sequence, on the same span; None for none."""
+    size = model.config.size
+    boosts = [
+        log_multipliers([] if m is None else [(Boost(m), [Span(*span)])], **size)
+        for m in multipliers
+    ]
+    return Plan.build(boosts, **size, device=DEVICE)
+
+
+def decoder(model, prompts=PROMPTS, *, n=4, plan=None):
+    return Decoder(model, prompts, max_new_tokens=n, plan=plan)
+
+
+@pytest.fixture(scope="module")
+def llama(checkpoint):
+    return load(checkpoint("llama")[0], impl="triton").to(DEVICE)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "qwen3", "llama-dynamic"])
+def test_a_ragged_mixed_batch_gets_the_tokens_of_the_torch_implementation(checkpoint, name):
+    tokens = {}
+    for impl in ("torch", "triton"):
+        model = load(checkpoint(name)[0], impl=impl).to(DEVICE)
+        plan = plan_of(model, [7.0, 0.2, None])
+        tokens[impl] = list(decoder(model, plan=plan).tokens(SAMPLINGS))
+    assert tokens["triton"] == tokens["torch"]
+    assert len(tokens["torch"]) == 4
+
+
+def test_more_sequences_than_the_fused_products_take(checkpoint):
+    tokens = {}
+    prompts = [[5 + b, 20, 30 + b] for b in range(9)]
+    for impl in ("torch", "triton"):
+        model = load(checkpoint("llama")[0], impl=impl).to(DEVICE)
+        tokens[impl] = list(decoder(model, prompts, n=3).tokens([Sampling()] * 9))
+    assert tokens["triton"] == tokens["torch"]
+
+
+def test_text_and_ids_are_those_of_the_torch_implementation(checkpoint):
+    ask = {"instruction": "Be brief.", "query": "Why?", "boost": Boost(5.0), "max_new_tokens": 3}
+    outs = {
+        impl: minboost.load(str(checkpoint("llama")[0]), device=DEVICE, impl=impl).generate(**ask)
+        for impl in ("torch", "triton")
+    }
+    assert outs["triton"].ids == outs["torch"].ids
+    assert outs["triton"].text == outs["torch"].text
+
+
+def test_a_run_stops_one_step_after_its_end_token_and_without_waiting(checkpoint, monkeypatch):
+    lm = minboost.load(str(checkpoint("llama")[0]), device=DEVICE, impl="triton")
+    ask = {"instruction": "Be brief.", "query": "Why?"}
+    first = lm.generate(**ask, max_new_tokens=3).ids
+    runs, real = [], DeviceStep.run
+    monkeypatch.setattr(DeviceStep, "run", lambda *args: runs.append(1) or real(*args))
+    stream = lm.stream(**ask, max_new_tokens=50)
+    object.__setattr__(lm.config, "eos_token_ids", (first[2],))
+    stream = lm.stream(**ask, max_new_tokens=50)
+    assert "".join(stream) == stream.result.text
+    assert stream.result.ids == first
+    assert stream.result.finish_reason == "stop"
+    assert len(runs) == 3  # two for the tokens after the first, and the one under way
+
+
+def test_one_step_serves_other_boosts_spans_lengths_and_strengths(llama):
+    llama.device_steps.clear()
+    runs = [
+        (list(range(10, 31)), plan_of(llama, [7.0]), 3),
+        ([40, 41], None, 2),
+        ([3] * 40, plan_of(llama, [0.2], (0, 1)), 5),
+    ]
+
+    def tokens(prompt, plan, n):
+        return list(decoder(llama, [prompt], n=n, plan=plan).tokens([Sampling()]))
+
+    together = [tokens(*run) for run in runs]
+    ((key, steps),) = llama.device_steps.items()
+    assert key[1:] == (1, Kind(sampled=False, filtered=False, penalised=False))
+    assert len(steps) == 1
+    for run, got in zip(runs[1:], together[1:], strict=True):
+        llama.device_steps.clear()
+        assert tokens(*run) == got
+
+
+def test_runs_that_take_turns_do_not_disturb_each_other(llama):
+    def run(multiplier):
+        plan = plan_of(llama, [multiplier])
+        return decoder(llama, [PROMPTS[0]], n=3, plan=plan).tokens([Sampling(temperature=1.0)])
+
+    alone = [list(run(9.0)), list(run(0.1))]
+    llama.device_steps.clear()
+    both = [run(9.0), run(0.1)]
+    turns = [[next(run) for run in both] for _ in range(3)]
+    assert [list(tokens) for tokens in zip(*turns, strict=True)] == alone
+    for run in both:
+        run.close()
+    assert [len(steps) for steps in llama.device_steps.values()] == [2]
+
+
+def test_a_run_that_is_dropped_gives_its_step_back(llama):
+    llama.device_steps.clear()
+    tokens = decoder(llama, [[5, 6]], n=20).tokens([Sampling()])
+    next(tokens), next(tokens)
+    assert [len(steps) for steps in llama.device_steps.values()] == [0]
+    tokens.close()
+    assert [len(steps) for steps in llama.device_steps.values()] == [1]
+
+
+class NothingLookedAt(TorchDispatchMode):
+    """Refuses what a captured graph could not replay: reading a value, data from the host."""
+
+    REFUSED = ("_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "_unique2")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func.__name__.split(".")[0] not in self.REFUSED, func
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "llama-dynamic"])
+def test_a_step_looks_at_no_value_and_takes_none_from_the_host(checkpoint, name):
+    model = load(checkpoint(name)[0], impl="triton").to(DEVICE)
+    run = decoder(model, [[3, 4, 5]], n=4)  # holds the cache that the step writes to
+    every_stage = Sampling(temperature=0.9, top_p=0.9, repetition_penalty=1.2)
+    tokens = run.tokens([every_stage])
+    next(tokens), next(tokens)
+    tokens.close()
+    ((step,),) = model.device_steps.values()
+    with torch.inference_mode(), NothingLookedAt():
+        step._advance()
+
+
+def test_logits_that_are_not_finite_raise_and_name_the_cure(checkpoint):
+    lm = minboost.load(str(checkpoint("llama")[0]), device=DEVICE, impl="triton")
+    with torch.inference_mode():
+        lm.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(ModelError, match="logits are not finite"):
+        lm.generate(query="Why?", max_new_tokens=3)
+
+
+def test_a_gradient_is_refused_and_not_silently_dropped(checkpoint):
+    model = load(checkpoint("llama")[0], impl="triton").to(DEVICE)
+    ids = torch.tensor([[1, 2, 3]], device=DEVICE)
+    model(ids)  # fine: nothing asks for a gradient
+    model.requires_grad_(True)
+    with pytest.raises(InputError, match="no backward pass"):
+        model(ids)
