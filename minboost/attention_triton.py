@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .impl import on
 from .kernels.decode import decode
 from .kernels.prefill import prefill
 from .kernels.segments import Segments
@@ -30,9 +31,29 @@ def triton_attention(
         if strength is None:
             strength = torch.zeros(B, H, bias.start.shape[1], device=q.device)
         segments = Segments.cut(bias.start, bias.stop, strength, k.shape[2])
-    start = torch.as_tensor(query_start, device=q.device).expand(B).contiguous()
-    kernel = decode if q.shape[2] == 1 else prefill
-    out, mass = kernel(
-        q, k, v, start, segments, scale=scale, window=window, return_mass=return_mass
+    return in_segments(
+        q, k, v, segments, start=query_start, window=window, scale=scale, return_mass=return_mass
     )
+
+
+def in_segments(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    segments: Segments,
+    *,
+    start: int | Tensor,
+    window: int | None,
+    scale: float,
+    return_mass: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """``triton_attention`` with the spans cut already; ``start`` is its ``query_start``."""
+    if isinstance(start, int):  # filled on the device: a copy from the host would wait for it
+        start = torch.full((q.shape[0],), start, device=q.device)
+    kernel = decode if q.shape[2] == 1 else prefill
+    start = start.expand(q.shape[0]).contiguous()
+    with on(q.device):
+        out, mass = kernel(
+            q, k, v, start, segments, scale=scale, window=window, return_mass=return_mass
+        )
     return out, mass

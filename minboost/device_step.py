@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from .impl import on
 from .model import Transformer
 from .ops import Frame
 from .sampling import Kind, Sampler, Sampling
@@ -58,17 +59,19 @@ class DeviceStep:
         if not graph:
             self._graph = None
         elif self._graph is None:
-            self._capture()
+            with on(self.tokens.device):
+                self._capture()
             self._take(*state)  # the warm-up has gone on from here
 
     def run(self, draws: Tensor | None) -> Tensor:
         """One step with the sampler's ``draws``; returns ``tokens``, which the next overwrites."""
         if draws is not None:
             self.sampler.uniform.copy_(draws, non_blocking=True)
-        if self._graph is None:
-            self._advance()
-        else:
-            self._graph.replay()
+        with on(self.tokens.device):
+            if self._graph is None:
+                self._advance()
+            else:
+                self._graph.replay()
         return self.tokens
 
     def _advance(self) -> None:
@@ -111,7 +114,7 @@ def borrowed_step(model: Transformer, batch: int, kind: Kind) -> Iterator[Device
         yield step
     finally:
         if model.device.type == "cuda":
-            torch.cuda.current_stream().synchronize()  # the last step may still be running
+            torch.cuda.current_stream(model.device).synchronize()  # of the last step
         free.append(step)
 
 
@@ -122,7 +125,7 @@ def on_its_way(tokens: Tensor) -> Callable[[], list[int]]:
     host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
     host.copy_(tokens, non_blocking=True)
     there = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    there.record()
+    there.record(torch.cuda.current_stream(tokens.device))
 
     def wait() -> list[int]:
         there.synchronize()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -33,6 +34,11 @@ def choose(impl: str, device: torch.device) -> str:
     if impl == "triton":
         _check_triton(device)
     return impl
+
+
+def on(device: torch.device) -> AbstractContextManager[object]:
+    """Make ``device`` the current GPU, which is where Triton launches and graphs go."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _check_triton(device: torch.device) -> None:

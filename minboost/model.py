@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .cache import KVCache
 from .config import ModelConfig
+from .impl import on
 from .layers import MLP, Embedding, Linear, RMSNorm, SelfAttention
 from .ops import Frame, Ops, Step, ops
 from .plan import Plan
@@ -89,20 +90,24 @@ class Transformer(nn.Module):
             keys = start + ids.shape[1] if isinstance(start, int) else 0
         if self._rotary is None or self._rotary.inv_freq.device != ids.device:
             self._rotary = RotaryEmbedding(self.config, ids.device)
-        x, cos, sin = self.ops.embed(ids, self.embed_tokens, self._rotary, start=start, last=last)
-        step = Step(cos, sin, start, keys, cache, plan, frame)
-        masses: list[Tensor] = []
-        for block in self.layers:
-            x, mass = block(x, step, self.ops, last, return_mass)
-            if mass is not None:
-                masses.append(mass)
+        with on(ids.device):
+            x, cos, sin = self.ops.embed(
+                ids, self.embed_tokens, self._rotary, start=start, last=last
+            )
+            step = Step(cos, sin, start, keys, cache, plan, frame)
+            masses: list[Tensor] = []
+            for block in self.layers:
+                x, mass = block(x, step, self.ops, last, return_mass)
+                if mass is not None:
+                    masses.append(mass)
         if last is not None:
             x = x[torch.arange(x.shape[0], device=x.device), last][:, None]
         return Output(x, torch.stack(masses) if return_mass else None)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The final norm and the head: (…, hidden_size) → (…, V) float32."""
-        return self.ops.logits(hidden, self.norm, self.lm_head)
+        with on(hidden.device):
+            return self.ops.logits(hidden, self.norm, self.lm_head)
 
 
 class Block(nn.Module):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from .attention_triton import in_segments
 from .cache import KVCache
 from .errors import InputError
 from .kernels import decode
@@ -38,6 +40,8 @@ class TritonOps(TorchOps):
 
     def __init__(self) -> None:
         super().__init__("triton")
+        self._plain: dict[tuple[int, int, torch.device], Segments] = {}
+        self._cut: WeakKeyDictionary[Plan, Segments] = WeakKeyDictionary()
 
     def embed(
         self,
@@ -74,9 +78,7 @@ class TritonOps(TorchOps):
             "head_dim": attn.head_dim,
         }
         if len(rows) <= FUSED_ROWS and attn.q_norm is None:
-            q = qkv(
-                rows, proj.weight, norm=norm.weight, eps=norm.eps, bias=proj.bias, **where
-            )
+            q = qkv(rows, proj.weight, norm=norm.weight, eps=norm.eps, bias=proj.bias, **where)
             return q[:, :, None], None
         if len(rows) <= FUSED_ROWS:
             product = linear_rows(rows, proj.weight, bias=proj.bias, norm=norm.weight, eps=norm.eps)
@@ -102,7 +104,17 @@ class TritonOps(TorchOps):
         return_mass: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         if kv is not None:
-            return super().attention(q, kv, attn, step, start=start, return_mass=return_mass)
+            segments = self._segments(step.plan, len(q), attn.heads, q.device, return_mass)
+            bias = segments.bias[attn.layer if len(segments.bias) > 1 else 0]
+            return in_segments(
+                q,
+                *kv,
+                replace(segments, bias=bias),
+                start=start,
+                window=attn.window,
+                scale=attn.head_dim**-0.5,
+                return_mass=return_mass,
+            )
         assert step.frame is not None
         assert not return_mass
         out = decode.decode_framed(
@@ -129,9 +141,7 @@ class TritonOps(TorchOps):
         if not _few(x):
             return super().gate_up(x, norm, linear)
         rows = x.reshape(-1, x.shape[-1])
-        out: Tensor = gate_up(
-            rows, linear.weight, norm=norm.weight, eps=norm.eps, bias=linear.bias
-        )
+        out: Tensor = gate_up(rows, linear.weight, norm=norm.weight, eps=norm.eps, bias=linear.bias)
         return out.view(*x.shape[:-1], -1)
 
     def logits(self, x: Tensor, norm: RMSNorm, head: Linear) -> Tensor:
@@ -153,20 +163,31 @@ class TritonOps(TorchOps):
 
     def frame(self, cache: KVCache, plan: Plan | None, heads: int) -> Frame | None:
         L, B, kv_heads, _, D = cache.k.shape
-        segments = _segments(plan, L, B, heads, cache.k.device)
+        segments = self._segments(plan, B, heads, cache.k.device, watched=False)
+        bias = segments.bias.expand(L, -1, -1, -1).contiguous()
+        segments = replace(segments, bias=bias)
         return Frame(
             table=frame(cache.k, cache.v, segments),
             workspace=decode.workspace(B, heads, kv_heads, D, cache.k.device),
             holds=(cache, segments),
         )
 
+    def _segments(
+        self, plan: Plan | None, B: int, H: int, device: torch.device, watched: bool
+    ) -> Segments:
+        """The plan's spans, cut once for all layers: bias (L, B, H, C), or (1, B, H, 1) if plain.
 
-def _segments(plan: Plan | None, L: int, B: int, H: int, device: torch.device) -> Segments:
-    """The plan's segments with the bias of all layers, (L, B, H, C)."""
-    if plan is None or not plan.boosts:
-        none = Segments.none(B, H, NO_END, device)
-        return replace(none, bias=torch.zeros(L, B, H, 1, device=device))
-    return Segments.cut(plan.start, plan.stop, plan.strength, NO_END)
+        ``watched``: cut even where nothing is boosted, because the spans' mass is asked for.
+        """
+        if plan is None or not (plan.boosts or watched):
+            key = (B, H, device)
+            if key not in self._plain:
+                none = Segments.none(B, H, NO_END, device)
+                self._plain[key] = replace(none, bias=none.bias[None])
+            return self._plain[key]
+        if plan not in self._cut:
+            self._cut[plan] = Segments.cut(plan.start, plan.stop, plan.strength, NO_END)
+        return self._cut[plan]
 
 
 def _few(x: Tensor) -> bool:

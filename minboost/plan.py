@@ -15,7 +15,7 @@ from .errors import InputError
 from .span_bias import SpanBias
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """A batch's boosts as tensors: the only form that the model sees.
 
