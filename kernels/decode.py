@@ -1,120 +1,171 @@
 """Decode: attention of one query row a sequence, the keys split over programs, in one launch.
 
 The query heads that share a KV head are the rows of one tile, so each key and value is read once.
-Every split keeps a partial state (maximum, sum, weighted values); the last program of a row to
-finish joins them, in the order of the splits, so the result does not depend on who was last.
-Lengths, spans and strengths are read from device memory: nothing here depends on host values.
+Every split keeps a partial state (split.py); the last program of a row to finish joins them.
+Lengths, spans and strengths are read from device memory: nothing here depends on host values, and
+``decode_framed`` finds even the caches there.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .prefill import attend, log2_or_none
+from .frame import BIAS, EDGES, LENGTH, TARGET, TARGETED, K, V, address
+from .frame import SEGMENTS as COUNT
+from .launch import attention_shape, launch
 from .segments import LOG2E, Segments
+from .split import EXACT, PUBLISHED, join, split_row
+
+FORMS = {"exact": EXACT.value, "published": PUBLISHED.value}
+PROGRAMS = 256  # in all, about two a multiprocessor of a large GPU: more would only be joined
 
 
 @triton.jit
+def decode_row(
+    q_ptr, k_ptr, v_ptr, out_ptr, start_ptr, edge_ptr, bias_ptr, target_ptr, flag_ptr,
+    mass_ptr, acc_ptr, state_ptr, sum_ptr, count_ptr,
+    stride_qb, stride_qh, stride_ks, stride_vs, stride_ob, stride_oh,
+    pair, b, kv_head, H, S, SEGMENTS, SPLITS, LEAST, window, scale, cap,
+    D: tl.constexpr, GROUP: tl.constexpr, HEADS: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, CHUNK: tl.constexpr,
+    WINDOWED: tl.constexpr, CAPPED: tl.constexpr, MASS: tl.constexpr, TARGET: tl.constexpr,
+):  # fmt: skip
+    """One split of the keys of KV head ``pair``; k_ptr and v_ptr are at that head's first key."""
+    STATES: tl.constexpr = 2 * GROUP if TARGET else GROUP
+    split = tl.program_id(1)
+    position = tl.load(start_ptr + b).to(tl.int32)
+    low, high = 0, tl.minimum(position + 1, S)
+    if WINDOWED:
+        low = tl.maximum(0, position + 1 - window)
+    share = tl.cdiv(tl.maximum(tl.cdiv(high - low, SPLITS), LEAST), BLOCK_N) * BLOCK_N
+    used = tl.maximum(tl.cdiv(high - low, share), 1)  # splits that have keys
+    if split < used:
+        rows = tl.arange(0, ROWS)
+        offs_d = tl.arange(0, BLOCK_D)
+        real = rows < STATES
+        first_head = kv_head * GROUP
+        heads = first_head + rows % GROUP
+        in_q = real[:, None] & (offs_d < D)[None, :]
+        q_at = q_ptr + b * stride_qb + heads[:, None].to(tl.int64) * stride_qh
+        q = tl.load(q_at + offs_d[None, :], mask=in_q, other=0.0)  # (ROWS, D)
+        states = pair * SPLITS
+        split_row(
+            q, k_ptr, v_ptr, stride_ks, stride_vs,
+            low + split * share, tl.minimum(high, low + (split + 1) * share),
+            edge_ptr + b * (SEGMENTS + 1), bias_ptr + (b * H + heads) * SEGMENTS,
+            flag_ptr + b * SEGMENTS,
+            acc_ptr + (states + split) * STATES * D, state_ptr + (states + split) * 2 * STATES,
+            sum_ptr + (states + split) * SEGMENTS * STATES,
+            real, rows // GROUP, rows, SEGMENTS, scale, cap,
+            D, STATES, ROWS, BLOCK_N, BLOCK_D, CAPPED, MASS, TARGET,
+        )  # fmt: skip
+        tl.debug_barrier()  # every thread's stores come before the count
+        if tl.atomic_add(count_ptr + pair, 1, sem="acq_rel") == used - 1:
+            tl.store(count_ptr + pair, 0)  # ready for the next launch
+            join(
+                out_ptr + b * stride_ob + first_head.to(tl.int64) * stride_oh,
+                mass_ptr + (b * H + first_head) * SEGMENTS, target_ptr + b * H + first_head,
+                acc_ptr + states * STATES * D, state_ptr + states * 2 * STATES,
+                sum_ptr + states * SEGMENTS * STATES, used, SEGMENTS, stride_oh,
+                D, GROUP, STATES, HEADS, BLOCK_D, CHUNK, MASS, TARGET,
+            )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["S", "SEGMENTS", "SPLITS", "LEAST", "window"])
 def decode_kernel(
-    q_ptr, k_ptr, v_ptr, out_ptr, start_ptr, edge_ptr, bias_ptr,
-    acc_ptr, state_ptr, sum_ptr, count_ptr,
+    q_ptr, k_ptr, v_ptr, out_ptr, start_ptr, edge_ptr, bias_ptr, target_ptr, flag_ptr,
+    mass_ptr, acc_ptr, state_ptr, sum_ptr, count_ptr,
     stride_qb, stride_qh, stride_kb, stride_kh, stride_ks, stride_vb, stride_vh, stride_vs,
     stride_ob, stride_oh,
-    H, SEGMENTS, window, scale, cap,
-    D: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, SPLITS: tl.constexpr,
-    LEAST: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr,
-    WINDOWED: tl.constexpr, CAPPED: tl.constexpr, MASS: tl.constexpr,
+    H, S, SEGMENTS, SPLITS, LEAST, window, scale, cap,
+    D: tl.constexpr, GROUP: tl.constexpr, HEADS: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, CHUNK: tl.constexpr,
+    WINDOWED: tl.constexpr, CAPPED: tl.constexpr, MASS: tl.constexpr, TARGET: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """One program: one split of the keys of one KV head of one sequence."""
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
     kv_heads = H // GROUP
-    pair, split = tl.program_id(0), tl.program_id(1)
-    b = (pair // kv_heads).to(tl.int64)
-    kv_head = pair % kv_heads
-    offs_g = tl.arange(0, ROWS)
-    offs_d = tl.arange(0, BLOCK_D)
-    heads = kv_head * GROUP + offs_g
-    real = offs_g < GROUP
-    in_q = real[:, None] & (offs_d < D)[None, :]
-    q_at = q_ptr + b * stride_qb + heads[:, None].to(tl.int64) * stride_qh
-    q = tl.load(q_at + offs_d[None, :], mask=in_q, other=0.0)  # (ROWS, D)
-    k_ptr += b * stride_kb + kv_head * stride_kh
-    v_ptr += b * stride_vb + kv_head * stride_vh
+    pair = tl.program_id(0).to(tl.int64)
+    b, kv_head = pair // kv_heads, pair % kv_heads
+    decode_row(
+        q_ptr, k_ptr + b * stride_kb + kv_head * stride_kh,
+        v_ptr + b * stride_vb + kv_head * stride_vh, out_ptr, start_ptr, edge_ptr, bias_ptr,
+        target_ptr, flag_ptr, mass_ptr, acc_ptr, state_ptr, sum_ptr, count_ptr,
+        stride_qb, stride_qh, stride_ks, stride_vs, stride_ob, stride_oh,
+        pair, b, kv_head, H, S, SEGMENTS, SPLITS, LEAST, window, scale, cap,
+        D, GROUP, HEADS, ROWS, BLOCK_N, BLOCK_D, CHUNK, WINDOWED, CAPPED, MASS, TARGET,
+    )  # fmt: skip
 
-    position = tl.load(start_ptr + b).to(tl.int32)
-    low, high = 0, position + 1
-    if WINDOWED:
-        low = tl.maximum(0, high - window)
-    share = tl.maximum(tl.cdiv(tl.cdiv(high - low, SPLITS), BLOCK_N) * BLOCK_N, LEAST)
-    low = low + split * share
-    high = tl.minimum(high, low + share)
-    rows = tl.zeros([ROWS], tl.int32) + position
 
-    acc = tl.zeros([ROWS, BLOCK_D], tl.float32)
-    m = tl.full([ROWS], float("-inf"), tl.float32)
-    total = tl.zeros([ROWS], tl.float32)
-    state_at = state_ptr + ((pair * SPLITS + split) * 2) * ROWS + offs_g
-    sum_at = sum_ptr + (pair * SPLITS + split) * SEGMENTS * ROWS + offs_g
-    for segment in range(SEGMENTS):
-        begin = tl.maximum(tl.load(edge_ptr + b * (SEGMENTS + 1) + segment), low)
-        end = tl.minimum(tl.load(edge_ptr + b * (SEGMENTS + 1) + segment + 1), high)
-        bias = tl.load(
-            bias_ptr + (b * H + heads) * SEGMENTS + segment, mask=real, other=0.0
-        )  # (ROWS,)
-        before, part = m, tl.zeros([ROWS], tl.float32)
-        if end > begin:
-            whole = (end - begin) // BLOCK_N * BLOCK_N
-            acc, m, part = attend(
-                acc, m, part, q, k_ptr, v_ptr, stride_ks, stride_vs, begin, begin + whole, bias,
-                rows, window, scale, cap, D, BLOCK_N, BLOCK_D, False, False, CAPPED,
-            )  # fmt: skip
-            acc, m, part = attend(
-                acc, m, part, q, k_ptr, v_ptr, stride_ks, stride_vs, begin + whole, end, bias,
-                rows, window, scale, cap, D, BLOCK_N, BLOCK_D, True, False, CAPPED,
-            )  # fmt: skip
-        reference = tl.where(m == float("-inf"), 0.0, m)
-        total = total * tl.math.exp2(before - reference) + part
-        if MASS:
-            tl.store(sum_at + segment * ROWS, reference + log2_or_none(part))
+@triton.jit(do_not_specialize=["layer", "B", "SPLITS", "LEAST", "window"])
+def framed_kernel(
+    q_ptr, out_ptr, start_ptr, frame_ptr, acc_ptr, state_ptr, count_ptr,
+    stride_qb, stride_qh, stride_ob, stride_oh,
+    layer, B, H, SPLITS, LEAST, window, scale, cap,
+    D: tl.constexpr, GROUP: tl.constexpr, HEADS: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, CHUNK: tl.constexpr,
+    WINDOWED: tl.constexpr, CAPPED: tl.constexpr, TARGETS: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """``decode_kernel`` on the caches and the plan that the frame points to."""
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+    kv_heads = H // GROUP
+    pair = tl.program_id(0).to(tl.int64)
+    b, kv_head = pair // kv_heads, pair % kv_heads
+    T_max = tl.load(frame_ptr + LENGTH)
+    SEGMENTS = tl.load(frame_ptr + COUNT).to(tl.int32)
+    sequence = layer.to(tl.int64) * B  # the layer's first, of the caches, biases and targets
+    head_at = ((sequence + b) * kv_heads + kv_head) * T_max * D
+    target_ptr, flag_ptr = acc_ptr, acc_ptr  # unused
+    if TARGETS:
+        target_ptr = address(frame_ptr, TARGET, tl.float32) + sequence * H
+        flag_ptr = address(frame_ptr, TARGETED, tl.int32)
+    decode_row(
+        q_ptr, address(frame_ptr, K, q_ptr.dtype.element_ty) + head_at,
+        address(frame_ptr, V, q_ptr.dtype.element_ty) + head_at, out_ptr, start_ptr,
+        address(frame_ptr, EDGES, tl.int32),
+        address(frame_ptr, BIAS, tl.float32) + sequence * H * SEGMENTS,
+        target_ptr, flag_ptr, acc_ptr, acc_ptr, state_ptr, acc_ptr, count_ptr,
+        stride_qb, stride_qh, D, D, stride_ob, stride_oh,
+        pair, b, kv_head, H, T_max.to(tl.int32), SEGMENTS, SPLITS, LEAST, window, scale, cap,
+        D, GROUP, HEADS, ROWS, BLOCK_N, BLOCK_D, CHUNK, WINDOWED, CAPPED, False, TARGETS,
+    )  # fmt: skip
 
-    offs_acc = offs_g[:, None] * BLOCK_D + offs_d[None, :]
-    tl.store(acc_ptr + (pair * SPLITS + split) * ROWS * BLOCK_D + offs_acc, acc)
-    tl.store(state_at, m)
-    tl.store(state_at + ROWS, total)
-    tl.debug_barrier()  # every thread's stores come before the count
-    if tl.atomic_add(count_ptr + pair, 1, sem="acq_rel") == SPLITS - 1:
-        tl.store(count_ptr + pair, 0)  # ready for the next launch
-        top = tl.full([ROWS], float("-inf"), tl.float32)
-        for s in range(SPLITS):
-            top = tl.maximum(
-                top, tl.load(state_ptr + ((pair * SPLITS + s) * 2) * ROWS + offs_g, volatile=True)
-            )
-        reference = tl.where(top == float("-inf"), 0.0, top)  # no key seen: zeros, no NaN
-        total = tl.zeros([ROWS], tl.float32)
-        acc = tl.zeros([ROWS, BLOCK_D], tl.float32)
-        for s in range(SPLITS):
-            at = state_ptr + ((pair * SPLITS + s) * 2) * ROWS + offs_g
-            weight = tl.math.exp2(tl.load(at, volatile=True) - reference)
-            total += tl.load(at + ROWS, volatile=True) * weight
-            part_at = acc_ptr + (pair * SPLITS + s) * ROWS * BLOCK_D + offs_acc
-            acc += tl.load(part_at, volatile=True) * weight[:, None]
-        o_at = out_ptr + b * stride_ob + heads[:, None].to(tl.int64) * stride_oh + offs_d[None, :]
-        total = tl.where(total == 0, 1.0, total)
-        tl.store(o_at, (acc / total[:, None]).to(out_ptr.dtype.element_ty), mask=in_q)
-        if MASS:
-            # Over the splits into the first one's place; the sum of all keys goes last.
-            offs_c = tl.arange(0, BLOCK_C)
-            in_c = (offs_c < SEGMENTS)[:, None]
-            joined = tl.zeros([BLOCK_C, ROWS], tl.float32)
-            for s in range(SPLITS):
-                at = sum_ptr + (pair * SPLITS + s) * SEGMENTS * ROWS
-                at = at + offs_c[:, None] * ROWS + offs_g[None, :]
-                log_sum = tl.load(at, mask=in_c, other=float("-inf"), volatile=True)
-                joined += tl.math.exp2(log_sum - reference[None, :])
-            at = sum_ptr + pair * SPLITS * SEGMENTS * ROWS + offs_c[:, None] * ROWS
-            tl.store(at + offs_g[None, :], joined / total[None, :], mask=in_c)
+
+@dataclass(frozen=True)
+class Workspace:
+    """What the programs of one launch tell each other; launches in turn may share it.
+
+    Shapes: ``acc`` (pairs, splits, states, D) and ``state`` (pairs, splits, 2, states) float32,
+    ``arrived`` (pairs,) int32, zero between launches. A pair is a KV head of a sequence.
+    """
+
+    acc: Tensor
+    state: Tensor
+    arrived: Tensor
+
+
+def workspace(
+    batch: int, heads: int, kv_heads: int, head_dim: int, device: torch.device, **sizes: int
+) -> Workspace:
+    """Room for ``decode_framed`` with or without targets; ``sizes`` as there."""
+    pairs = batch * kv_heads
+    return _workspace(
+        pairs,
+        _splits(pairs, _sizes(head_dim, device, sizes)),
+        2 * heads // kv_heads,
+        head_dim,
+        device,
+    )
 
 
 def decode(
@@ -128,37 +179,135 @@ def decode(
     window: int | None = None,
     soft_cap: float | None = None,
     return_mass: bool = False,
-    splits: int = 16,
-    least: int = 256,
-    block_n: int = 64,
-    num_warps: int = 4,
-    num_stages: int = 2,
+    target: Tensor | None = None,
+    form: str = "exact",
+    **sizes: int,
 ) -> tuple[Tensor, Tensor | None]:
     """Attention of one row per sequence, at position start[b]; arguments as ``prefill``.
 
-    ``splits`` programs share the keys of a KV head, ``least`` keys each at the least.
+    Args:
+        target: (B, H) float32 in [0, 1), the least mass on the targeted segments together;
+            0 is none. Spotlight, arXiv 2505.12025.
+        form: "exact" reaches the target; "published" adds log(target / ψ) and falls short.
+        sizes: the launch, in place of what launch.json says: splits, least, block_n, num_warps,
+            num_stages, pdl. ``splits`` programs share the keys of a KV head, ``least`` keys each
+            at the least.
     """
     B, H, _, D = q.shape
-    kv_heads = k.shape[1]
-    count, group = segments.bias.shape[2], H // kv_heads
-    rows, wide = max(16, triton.next_power_of_2(group)), max(16, triton.next_power_of_2(D))
-    pairs = B * kv_heads
-    splits = max(1, min(splits, triton.cdiv(k.shape[2], least)))
-    out = torch.empty_like(q)
-    acc = torch.empty(pairs, splits, rows, wide, device=q.device)
-    state = torch.empty(pairs, splits, 2, rows, device=q.device)
-    sums = torch.empty(pairs, splits, count, rows, device=q.device) if return_mass else state
-    arrived = torch.zeros(pairs, dtype=torch.int32, device=q.device)
+    kv_heads, keys = k.shape[1:3]
+    count, pairs = segments.bias.shape[2], B * kv_heads
+    sizes = _sizes(D, q.device, sizes)
+    splits = min(_splits(pairs, sizes), max(1, triton.cdiv(keys, sizes["least"])))
+    states = H // kv_heads * (1 if target is None else 2)
+    room = _workspace(pairs, splits, states, D, q.device)
+    out = torch.empty(B, H, 1, D, dtype=q.dtype, device=q.device)
+    shares, sums = room.state, room.state
+    if return_mass:
+        shares = torch.empty(B, H, count, device=q.device)
+        sums = torch.empty(pairs, splits, count, states, device=q.device)
     decode_kernel[(pairs, splits)](
-        q, k, v, out, start, segments.edges, segments.bias, acc, state, sums, arrived,
+        q, k, v, out, start, segments.edges, segments.bias,
+        room.state if target is None else target.contiguous(), segments.targeted,
+        shares, room.acc, room.state, sums, room.arrived,
         *q.stride()[:2], *k.stride()[:3], *v.stride()[:3], *out.stride()[:2],
-        H, count, window or 0, scale * LOG2E, (soft_cap or 0.0) * LOG2E,
-        D, group, rows, splits, least, block_n, wide, triton.next_power_of_2(count),
-        window is not None, soft_cap is not None, return_mass,
-        num_warps=num_warps, num_stages=num_stages,
+        H, keys, count, splits, sizes["least"], window or 0, scale * LOG2E,
+        (soft_cap or 0.0) * LOG2E,
+        **tile(D, H // kv_heads, states, sizes),
+        WINDOWED=window is not None, CAPPED=soft_cap is not None, MASS=return_mass,
+        TARGET=0 if target is None else FORMS[form], **options(sizes),
     )  # fmt: skip
     if not return_mass:
         return out, None
-    share = sums[:, 0, :, :group].reshape(B, kv_heads, count, group)
-    share = share.transpose(2, 3).reshape(B, H, 1, count)
-    return out, share @ segments.inside[:, None].to(share.dtype)
+    return out, shares[:, :, None] @ segments.inside[:, None].to(shares.dtype)
+
+
+def decode_framed(
+    q: Tensor,
+    start: Tensor,
+    frame: Tensor,
+    *,
+    layer: int,
+    kv_heads: int,
+    scale: float,
+    window: int | None = None,
+    soft_cap: float | None = None,
+    targets: str | None = None,
+    workspace: Workspace | None = None,
+    **sizes: int,
+) -> Tensor:
+    """``decode`` on layer ``layer`` of the caches and plan of a frame (frame.py).
+
+    Args:
+        q: (B, H, 1, D), last dimension contiguous, in the caches' dtype.
+        start: (B,) integer, each below T_max.
+        targets: the form of the frame's target masses, "exact" or "published"; None is without.
+        workspace: room that launches one after another share, from ``workspace``.
+        sizes: as ``decode``.
+
+    Returns:
+        out (B, H, 1, D).
+    """
+    B, H, _, D = q.shape
+    group, pairs = H // kv_heads, B * kv_heads
+    sizes = _sizes(D, q.device, sizes)
+    splits = _splits(pairs, sizes)
+    states = group if targets is None else 2 * group
+    room = workspace or _workspace(pairs, splits, states, D, q.device)
+    assert len(room.arrived) >= pairs
+    assert room.acc.numel() >= pairs * splits * states * D, "the workspace is of another launch"
+    out = torch.empty(B, H, 1, D, dtype=q.dtype, device=q.device)
+    framed_kernel[(pairs, splits)](
+        q, out, start, frame, room.acc, room.state, room.arrived,
+        *q.stride()[:2], *out.stride()[:2],
+        layer, B, H, splits, sizes["least"], window or 0, scale * LOG2E,
+        (soft_cap or 0.0) * LOG2E,
+        **tile(D, group, states, sizes),
+        WINDOWED=window is not None, CAPPED=soft_cap is not None,
+        TARGETS=0 if targets is None else FORMS[targets], **options(sizes),
+    )  # fmt: skip
+    return out
+
+
+def _sizes(head_dim: int, device: torch.device, given: dict[str, int]) -> dict[str, int]:
+    return {**launch("decode", attention_shape(head_dim), device), **given}
+
+
+def _splits(pairs: int, sizes: dict[str, int]) -> int:
+    """Programs of one KV head; no length of a cache has a say."""
+    return max(1, min(sizes["splits"], PROGRAMS // pairs))
+
+
+def _workspace(
+    pairs: int, splits: int, states: int, head_dim: int, device: torch.device
+) -> Workspace:
+    return Workspace(
+        torch.empty(pairs, splits, states, head_dim, device=device),
+        torch.empty(pairs, splits, 2, states, device=device),
+        torch.zeros(pairs, dtype=torch.int32, device=device),
+    )
+
+
+def tile(head_dim: int, group: int, states: int, sizes: dict[str, int]) -> dict[str, int]:
+    """The constants of a launch; a join holds at most 4096 numbers at a time."""
+    heads, wide = triton.next_power_of_2(group), max(16, triton.next_power_of_2(head_dim))
+    return {
+        "D": head_dim,
+        "GROUP": group,
+        "HEADS": heads,
+        "ROWS": max(16, triton.next_power_of_2(states)),
+        "BLOCK_N": sizes["block_n"],
+        "BLOCK_D": wide,
+        "CHUNK": max(1, min(16, 4096 // (heads * wide))),
+    }
+
+
+def options(sizes: dict[str, int]) -> dict[str, int]:
+    """The compiler's options of a launch."""
+    chosen = {name: sizes[name] for name in ("num_warps", "num_stages")}
+    if torch.version.hip is None:
+        # Unasked, ptxas spills to fit more programs on a multiprocessor than the grid has for it.
+        chosen["maxnreg"] = 255
+    pdl = sizes.get("pdl", 0)
+    if pdl:
+        chosen["launch_pdl"] = True
+    return {"PDL": pdl, **chosen}

@@ -27,9 +27,14 @@ def launch(kernel: str, shape: str, device: torch.device) -> dict[str, int]:
     raise KeyError(f"launch.json has no entry for {kernel} {shape}")
 
 
-def attention_shape(head_dim: int) -> str:
-    """The shape class of the attention kernels: the head dim, rounded up to a tabled one."""
-    return "d64" if head_dim <= 64 else "d128" if head_dim <= 128 else "d256"
+def attention_shape(head_dim: int, dtype: torch.dtype = torch.bfloat16) -> str:
+    """The shape class of the attention kernels: the head dim, rounded up to a tabled one.
+
+    Float32 is a class of its own: its products are multiply-adds, which hold their operands in
+    registers, so its tiles are smaller.
+    """
+    dim = "d64" if head_dim <= 64 else "d128" if head_dim <= 128 else "d256"
+    return f"{dim}-fp32" if dtype.itemsize > 2 else dim
 
 
 @functools.cache

@@ -1,9 +1,10 @@
 """Prefill: fused attention of many query rows, with the boost of whole segments of keys.
 
-The boost stays out of the inner loop. Keys are taken segment by segment (segments.py); within one
-the bias of a head is a single number, and adding a number to every logit of a tile is shifting the
-reference of the running maximum: one addition a row. The sum of a segment's weights, which the
-softmax keeps anyway, is its attention mass.
+The boost stays out of the inner loop. Spans cut the keys into segments (segments.py), and within
+one the bias of a head is a single number: adding it to every logit of a tile is shifting the
+reference of the running maximum, one addition a row. Only a tile that an edge goes through takes
+a bias per key, as only a tile on the diagonal takes a mask; so one loop over the keys serves all
+of them, and its loads never wait for an edge.
 
 Everything is in the exp2 domain: scale and biases arrive multiplied by log2(e).
 """
@@ -15,7 +16,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .launch import attention_shape, launch
 from .segments import LOG2E, Segments
+
+
+NO_END = tl.constexpr((1 << 31) - 1)
+PASS = tl.constexpr(4)  # segments that one loop over keys goes through
 
 
 @triton.jit
@@ -26,43 +32,73 @@ def log2_or_none(x):
 
 @triton.jit
 def attend(
-    acc, m, total, q, k_ptr, v_ptr, stride_ks, stride_vs, begin, end, bias, rows, window,
-    scale, cap,
+    acc, m, part, q, k_ptr, v_ptr, stride_ks, stride_vs, begin, end, all_low, all_high,
+    edge1, edge2, edge3, bias0, bias1, bias2, bias3, rows, window, scale, cap,
     D: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
-    MASKED: tl.constexpr, WINDOWED: tl.constexpr, CAPPED: tl.constexpr,
+    WINDOWED: tl.constexpr, CAPPED: tl.constexpr,
 ):  # fmt: skip
-    """Add keys [begin, end) of one segment to the state: acc, running maximum, segment's sum."""
+    """Add keys [begin, end) to the state: acc, running maximum, sum.
+
+    They lie in four segments, which ``edge1`` to ``edge3`` divide. Every row sees keys
+    [all_low, all_high).
+    """
     offs_n = tl.arange(0, BLOCK_N)
     offs_d = tl.arange(0, BLOCK_D)
     in_d = offs_d < D
+    # Within a tile 32 bits are enough (see ``prefill``), and they are the same for every tile.
+    k_in_tile = offs_n[None, :] * stride_ks + offs_d[:, None]  # (D, N)
+    v_in_tile = offs_n[:, None] * stride_vs + offs_d[None, :]  # (N, D)
     for first in range(begin, end, BLOCK_N):
-        keys = first + offs_n
-        k_at = k_ptr + keys[None, :].to(tl.int64) * stride_ks + offs_d[:, None]  # (D, N)
-        v_at = v_ptr + keys[:, None].to(tl.int64) * stride_vs + offs_d[None, :]  # (N, D)
-        if MASKED:
-            inside = keys < end
-            k = tl.load(k_at, mask=in_d[:, None] & inside[None, :], other=0.0)
-            v = tl.load(v_at, mask=inside[:, None] & in_d[None, :], other=0.0)
+        at, last = tl.cast(first, tl.int64), first + BLOCK_N
+        inside = offs_n < end - first
+        k_at = k_ptr + at * stride_ks + k_in_tile
+        v_at = v_ptr + at * stride_vs + v_in_tile
+        if D == BLOCK_D:  # a mask that is always true still costs registers
+            k = tl.load(k_at, mask=inside[None, :], other=0.0)
+            v = tl.load(v_at, mask=inside[:, None], other=0.0)
         else:
-            k = tl.load(k_at, mask=in_d[:, None], other=0.0)
-            v = tl.load(v_at, mask=in_d[None, :], other=0.0)
-        logits = tl.dot(q, k, input_precision="ieee") * scale
+            k = tl.load(k_at, mask=inside[None, :] & in_d[:, None], other=0.0)
+            v = tl.load(v_at, mask=inside[:, None] & in_d[None, :], other=0.0)
+        logits = tl.dot(q, k, input_precision="ieee")
+        factor = scale
         if CAPPED:  # cap · tanh(x / cap), in the exp2 domain; tanh(y) = 2·sigmoid(2y) - 1
-            logits = cap * (2 * tl.sigmoid(2 * logits / cap) - 1)
-        if MASKED:
+            logits = cap * (2 * tl.sigmoid(2 * scale * logits / cap) - 1)
+            factor = 1.0
+        bias = bias_of(first, edge1, edge2, edge3, bias0, bias1, bias2, bias3)
+        mixed = (last > end) | (last > all_high) | (first < all_low)
+        mixed = mixed | ((edge1 > first) & (edge1 < last)) | ((edge2 > first) & (edge2 < last))
+        mixed = mixed | ((edge3 > first) & (edge3 < last))
+        if mixed:
+            keys = first + offs_n
+            each = bias_of(keys, edge1, edge2, edge3, bias0, bias1, bias2, bias3)
             seen = inside[None, :] & (keys[None, :] <= rows[:, None])
             if WINDOWED:
                 seen = seen & (rows[:, None] - keys[None, :] < window)
-            logits = tl.where(seen, logits, float("-inf"))
-        top = tl.maximum(m, tl.max(logits, 1) + bias)
+            logits = tl.where(seen, logits + (each / factor)[None, :], float("-inf"))
+            bias = 0.0
+        top = tl.maximum(m, tl.max(logits, 1) * factor + bias)
         # A row that has seen nothing yet keeps a finite reference: exp2(-inf - 0) = 0, no NaN.
         reference = tl.where(top == float("-inf"), 0.0, top)
-        p = tl.math.exp2(logits - (reference - bias)[:, None])
+        p = tl.math.exp2(logits * factor - (reference - bias)[:, None])
         fade = tl.math.exp2(m - reference)
-        total = total * fade + tl.sum(p, 1)
+        part = part * fade + tl.sum(p, 1)
         acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
         m = top
-    return acc, m, total
+    return acc, m, part
+
+
+@triton.jit
+def bias_of(key, edge1, edge2, edge3, bias0, bias1, bias2, bias3):
+    """The bias of the segment that ``key`` lies in."""
+    bias = tl.where(key < edge3, bias2, bias3)
+    bias = tl.where(key < edge2, bias1, bias)
+    return tl.where(key < edge1, bias0, bias)
+
+
+@triton.jit
+def edge_or_end(edge_ptr, c, SEGMENTS):
+    """Where segment c begins; the last one ends where the keys do."""
+    return tl.load(edge_ptr + c, mask=c < SEGMENTS, other=NO_END)
 
 
 @triton.jit
@@ -100,32 +136,33 @@ def prefill_kernel(
     acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     m = tl.full([BLOCK_M], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
-    for segment in range(SEGMENTS):
-        begin = tl.maximum(tl.load(edge_ptr + b * (SEGMENTS + 1) + segment).to(tl.int32), low)
-        end = tl.minimum(tl.load(edge_ptr + b * (SEGMENTS + 1) + segment + 1).to(tl.int32), high)
-        bias = tl.load(bias_ptr + (b * H + head) * SEGMENTS + segment)
+    edge_ptr += b * (SEGMENTS + 1)
+    bias_ptr += (b * H + head) * SEGMENTS
+    step: tl.constexpr = 1 if MASS else PASS
+    for c in range(0, SEGMENTS, step):
+        begin = tl.maximum(tl.load(edge_ptr + c), low)
+        end = tl.minimum(edge_or_end(edge_ptr, c + step, SEGMENTS), high)
         before, part = m, tl.zeros([BLOCK_M], tl.float32)
         if end > begin:
-            # Masked at the window's edge, then whole tiles that every row sees, then masked again.
-            edge = tl.minimum(tl.maximum(all_low, begin), end)
-            whole = tl.maximum(tl.minimum(all_high, end) - edge, 0) // BLOCK_N * BLOCK_N
-            if WINDOWED:
-                acc, m, part = attend(
-                    acc, m, part, q, k_ptr, v_ptr, stride_ks, stride_vs, begin, edge, bias, rows,
-                    window, scale, cap, D, BLOCK_N, BLOCK_D, True, WINDOWED, CAPPED,
-                )  # fmt: skip
+            edge1, edge2, edge3 = NO_END, NO_END, NO_END
+            bias0 = tl.load(bias_ptr + c)
+            bias1, bias2, bias3 = bias0, bias0, bias0
+            if not MASS:
+                edge1 = edge_or_end(edge_ptr, c + 1, SEGMENTS)
+                edge2 = edge_or_end(edge_ptr, c + 2, SEGMENTS)
+                edge3 = edge_or_end(edge_ptr, c + 3, SEGMENTS)
+                bias1 = tl.load(bias_ptr + c + 1, mask=c + 1 < SEGMENTS, other=0.0)
+                bias2 = tl.load(bias_ptr + c + 2, mask=c + 2 < SEGMENTS, other=0.0)
+                bias3 = tl.load(bias_ptr + c + 3, mask=c + 3 < SEGMENTS, other=0.0)
             acc, m, part = attend(
-                acc, m, part, q, k_ptr, v_ptr, stride_ks, stride_vs, edge, edge + whole, bias,
-                rows, window, scale, cap, D, BLOCK_N, BLOCK_D, False, WINDOWED, CAPPED,
-            )  # fmt: skip
-            acc, m, part = attend(
-                acc, m, part, q, k_ptr, v_ptr, stride_ks, stride_vs, edge + whole, end, bias, rows,
-                window, scale, cap, D, BLOCK_N, BLOCK_D, True, WINDOWED, CAPPED,
+                acc, m, part, q, k_ptr, v_ptr, stride_ks, stride_vs, begin, end, all_low, all_high,
+                edge1, edge2, edge3, bias0, bias1, bias2, bias3, rows, window, scale, cap,
+                D, BLOCK_N, BLOCK_D, WINDOWED, CAPPED,
             )  # fmt: skip
         reference = tl.where(m == float("-inf"), 0.0, m)
         total = total * tl.math.exp2(before - reference) + part
         if MASS:
-            at = sum_ptr + ((b * H + head) * T + offs_m) * (SEGMENTS + 1) + segment
+            at = sum_ptr + ((b * H + head) * T + offs_m) * (SEGMENTS + 1) + c
             tl.store(at, reference + log2_or_none(part), mask=offs_m < T)
     reference = tl.where(m == float("-inf"), 0.0, m)
     if MASS:
@@ -134,13 +171,6 @@ def prefill_kernel(
     out = acc / tl.where(total == 0, 1.0, total)[:, None]
     o_at = out_ptr + b * stride_ob + head * stride_oh + offs_m[:, None].to(tl.int64) * stride_ot
     tl.store(o_at + offs_d[None, :], out.to(out_ptr.dtype.element_ty), mask=in_q)
-
-
-def launch(head_dim: int) -> tuple[int, int, int]:
-    """Query rows, keys and warps of a tile: sizes that spill no register on sm_80 and sm_90."""
-    if head_dim <= 64:
-        return 128, 64, 8
-    return (64, 64, 4) if head_dim <= 128 else (64, 32, 8)
 
 
 def prefill(
@@ -154,10 +184,7 @@ def prefill(
     window: int | None = None,
     soft_cap: float | None = None,
     return_mass: bool = False,
-    block_m: int | None = None,
-    block_n: int | None = None,
-    num_warps: int | None = None,
-    num_stages: int = 2,
+    **sizes: int,
 ) -> tuple[Tensor, Tensor | None]:
     """Attention of query rows at positions start[b] + t; k and v hold key j at position j.
 
@@ -166,15 +193,17 @@ def prefill(
         start: (B,) integer.
         soft_cap: logits become cap·tanh(logits / cap) before the bias.
         return_mass: also return the attention mass on each span.
-        block_m, block_n, num_warps, num_stages: the launch, by default that of ``launch``.
+        sizes: the launch, in place of what launch.json says: block_m, block_n, num_warps,
+            num_stages.
 
     Returns:
         out (B, H, T, D) in q's dtype, and the mass (B, H, T, N) float32 or None.
     """
     B, H, T, D = q.shape
     count = segments.bias.shape[2]
-    rows, keys, warps = launch(D)
-    block_m, block_n, num_warps = block_m or rows, block_n or keys, num_warps or warps
+    sizes = {**launch("prefill", attention_shape(D, q.dtype), q.device), **sizes}
+    block_m, block_n = sizes["block_m"], sizes["block_n"]
+    assert max(k.stride(2), v.stride(2)) * block_n < 1 << 31
     out = torch.empty_like(q)
     sums = torch.empty(B, H, T, count + 1, device=q.device) if return_mass else out
     prefill_kernel[(triton.cdiv(T, block_m), B * H)](
@@ -184,6 +213,6 @@ def prefill(
         (soft_cap or 0.0) * LOG2E,
         D, block_m, block_n, max(16, triton.next_power_of_2(D)),
         window is not None, soft_cap is not None, return_mass,
-        num_warps=num_warps, num_stages=num_stages,
+        num_warps=sizes["num_warps"], num_stages=sizes["num_stages"],
     )  # fmt: skip
     return out, segments.mass(sums) if return_mass else None

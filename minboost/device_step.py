@@ -75,8 +75,7 @@ class DeviceStep:
         return self.tokens
 
     def _advance(self) -> None:
-        ids = self.tokens.clamp(min=0)[:, None]  # BROKEN is no row of the embedding
-        out = self.model(ids, start=self.positions, frame=self.frame)
+        out = self.model(self.tokens[:, None], start=self.positions, frame=self.frame)
         self.tokens.copy_(self.sampler.pick(self.model.logits(out.hidden)[:, 0]))
         self.positions += 1
 

@@ -43,7 +43,7 @@ def test_the_variable_decides_for_auto_and_an_argument_over_the_variable(checkpo
 
 def test_triton_is_refused_where_it_cannot_run(monkeypatch):
     triton = pytest.importorskip("triton")
-    with pytest.raises(InputError, match="'triton' runs on a GPU.*the device is mps"):
+    with pytest.raises(InputError, match=r"'triton' runs on a GPU.*the device is mps"):
         impl.choose("triton", MPS)
     monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
     with pytest.raises(InputError, match=r"TRITON_INTERPRET=1; the device is cpu"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import textwrap
@@ -58,7 +59,7 @@ def agree(q, k, v, *, bias, query_start=0, window=None):
     exact = tuple(x.double() for x in (q, k, v))
     watch = bias is not None
     want, want_mass = attention(*exact, impl="reference", return_mass=watch, **where)
-    torch_path, _ = attention(q, k, v, impl="sdpa", **where)
+    torch_path, _ = attention(q, k, v, impl="torch", **where)
     got, mass = attention(q, k, v, impl="triton", return_mass=watch, **where)
     # In the interpreter products are numpy's. Measured alone, its float32 products of 256 terms err
     # 1.2 (many rows) to 1.7 times (one row) as much as torch's; up to 128 terms the two are level.
@@ -90,12 +91,35 @@ def test_lengths_and_spans(T, spans, dtype):
     agree(q, k, v, bias=bias_on(spans, 1, 2, T))
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "fp16"])
 @pytest.mark.parametrize("T", [1, 65])
 @pytest.mark.parametrize("D", [64, 80, 96, 128, 256])
 @pytest.mark.parametrize("group", [1, 4, 7])
-def test_head_dims_and_groups(group, D, T):
-    q, k, v = inputs(1, 2 * group, 2, T, 70 + T, D, torch.float32)
+def test_head_dims_and_groups(group, D, T, dtype):
+    q, k, v = inputs(1, 2 * group, 2, T, 70 + T, D, dtype)
     agree(q, k, v, bias=bias_on([(5, 90)], 1, 2 * group, 70 + T), query_start=70)
+
+
+@pytest.mark.parametrize("multiplier", [1e-6, 0.5, 1.0, 3.0, 1e6])
+@pytest.mark.parametrize("spans", [SPANS["straddling"], SPANS["overlapping"]], ids=["one", "three"])
+@pytest.mark.parametrize("T", [1, 65])
+def test_strengths_from_next_to_nothing_to_next_to_everything(T, spans, multiplier):
+    q, k, v = inputs(1, 4, 2, T, 140, 64, torch.float32)
+    bias = bias_on(spans, 1, 4, 140)
+    strength = torch.full_like(bias.log_multiplier, math.log(multiplier))
+    agree(q, k, v, bias=SpanBias(bias.start, bias.stop, strength), query_start=140 - T)
+
+
+@pytest.mark.parametrize("T", [1, 65])
+@pytest.mark.parametrize("D", [64, 128])
+def test_keys_and_values_beyond_a_row_do_not_reach_it(D, T):
+    """NaN where no row may look: the rest of a cache is whatever the memory held."""
+    q, k, v = inputs(1, 4, 2, T, 200, D, torch.float32)
+    bias = bias_on([(5, 60)], 1, 4, 200)
+    end = 90 + T
+    clean = attention(q, k[:, :, :end], v[:, :, :end], query_start=90, bias=bias, impl="triton")[0]
+    k[:, :, end:] = v[:, :, end:] = float("nan")
+    assert torch.equal(attention(q, k, v, query_start=90, bias=bias, impl="triton")[0], clean)
 
 
 @pytest.mark.parametrize("window", [1, 17, 64, 500])
@@ -179,7 +203,7 @@ def test_any_shape_and_plan(data):
 def test_the_whole_model_gives_the_same_greedy_tokens(checkpoint, name, boosted):
     folder, _ = checkpoint(name)
     tokens = {}
-    for impl in ("sdpa", "triton"):
+    for impl in ("torch", "triton"):
         model = load(folder, impl=impl).to(DEVICE)
         size = model.config.size
         strengths = log_multipliers([(Boost(7.0), [Span(2, 9)])] if boosted else [], **size)
@@ -190,7 +214,7 @@ def test_the_whole_model_gives_the_same_greedy_tokens(checkpoint, name, boosted)
         while len(rows) < 6:
             rows.append(decoder.step(rows[-1]).argmax(-1).tolist())
         tokens[impl] = rows
-    assert tokens["triton"] == tokens["sdpa"]
+    assert tokens["triton"] == tokens["torch"]
 
 
 COMPILE = """
