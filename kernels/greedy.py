@@ -1,4 +1,4 @@
-"""Decode: the likeliest token of each row of logits, and whether the row is sound, in one launch."""
+"""Decode: the likeliest token of each row of logits, and whether it is finite, in one launch."""
 
 from __future__ import annotations
 

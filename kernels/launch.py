@@ -39,9 +39,9 @@ def attention_shape(head_dim: int, dtype: torch.dtype = torch.bfloat16) -> str:
 
 @functools.cache
 def architecture(device: torch.device) -> str:
-    """"sm_90", "gfx942" and the like; "default" where there is no GPU (the interpreter)."""
+    """The key of a device: "sm_90", "gfx942" and the like; "interpreter" without a GPU."""
     if device.type != "cuda":
-        return "default"
+        return "interpreter"  # whose time goes by programs and not by what each of them does
     properties: Any = torch.cuda.get_device_properties(device)
     if torch.version.hip:
         return str(properties.gcnArchName).split(":")[0]

@@ -52,13 +52,10 @@ def attend(
         at, last = tl.cast(first, tl.int64), first + BLOCK_N
         inside = offs_n < end - first
         k_at = k_ptr + at * stride_ks + k_in_tile
-        v_at = v_ptr + at * stride_vs + v_in_tile
         if D == BLOCK_D:  # a mask that is always true still costs registers
             k = tl.load(k_at, mask=inside[None, :], other=0.0)
-            v = tl.load(v_at, mask=inside[:, None], other=0.0)
         else:
             k = tl.load(k_at, mask=inside[None, :] & in_d[:, None], other=0.0)
-            v = tl.load(v_at, mask=inside[:, None] & in_d[None, :], other=0.0)
         logits = tl.dot(q, k, input_precision="ieee")
         factor = scale
         if CAPPED:  # cap · tanh(x / cap), in the exp2 domain; tanh(y) = 2·sigmoid(2y) - 1
@@ -82,6 +79,11 @@ def attend(
         p = tl.math.exp2(logits * factor - (reference - bias)[:, None])
         fade = tl.math.exp2(m - reference)
         part = part * fade + tl.sum(p, 1)
+        v_at = v_ptr + at * stride_vs + v_in_tile  # not earlier: its registers are needed above
+        if D == BLOCK_D:
+            v = tl.load(v_at, mask=inside[:, None], other=0.0)
+        else:
+            v = tl.load(v_at, mask=inside[:, None] & in_d[None, :], other=0.0)
         acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
         m = top
     return acc, m, part
@@ -115,18 +117,21 @@ def prefill_kernel(
     head = tl.program_id(1) % H
     b = (tl.program_id(1) // H).to(tl.int64)
     kv_head = head // GROUP
-    offs_m = tile * BLOCK_M + tl.arange(0, BLOCK_M)
+    in_tile = tl.arange(0, BLOCK_M)
+    offs_m = tile * BLOCK_M + in_tile
     offs_d = tl.arange(0, BLOCK_D)
     in_q = (offs_m < T)[:, None] & (offs_d < D)[None, :]
     start = tl.load(start_ptr + b)
-    rows = start + offs_m
-    q_at = q_ptr + b * stride_qb + head * stride_qh + offs_m[:, None].to(tl.int64) * stride_qt
-    q = tl.load(q_at + offs_d[None, :], mask=in_q, other=0.0)  # (M, D)
+    rows = (start + offs_m).to(tl.int32)
+    q_ptr += b * stride_qb + head * stride_qh + (tile * BLOCK_M).to(tl.int64) * stride_qt
+    # 32 bits within a tile: see ``prefill``.
+    q_at = q_ptr + in_tile[:, None] * stride_qt + offs_d[None, :]
+    q = tl.load(q_at, mask=in_q, other=0.0)  # (M, D)
     k_ptr += b * stride_kb + kv_head * stride_kh
     v_ptr += b * stride_vb + kv_head * stride_vh
 
-    row_first = start + tile * BLOCK_M
-    row_last = start + tl.minimum(tile * BLOCK_M + BLOCK_M, T) - 1
+    row_first = start.to(tl.int32) + tile * BLOCK_M
+    row_last = start.to(tl.int32) + tl.minimum(tile * BLOCK_M + BLOCK_M, T) - 1
     low, high = 0, tl.minimum(S, row_last + 1)  # keys that some row sees
     all_low, all_high = 0, tl.minimum(S, row_first + 1)  # keys that every row sees
     if WINDOWED:
@@ -168,9 +173,10 @@ def prefill_kernel(
     if MASS:
         at = sum_ptr + ((b * H + head) * T + offs_m) * (SEGMENTS + 1) + SEGMENTS
         tl.store(at, reference + log2_or_none(total), mask=offs_m < T)
-    out = acc / tl.where(total == 0, 1.0, total)[:, None]
-    o_at = out_ptr + b * stride_ob + head * stride_oh + offs_m[:, None].to(tl.int64) * stride_ot
-    tl.store(o_at + offs_d[None, :], out.to(out_ptr.dtype.element_ty), mask=in_q)
+    out = acc * (1 / tl.where(total == 0, 1.0, total))[:, None]
+    out_ptr += b * stride_ob + head * stride_oh + (tile * BLOCK_M).to(tl.int64) * stride_ot
+    out_at = out_ptr + in_tile[:, None] * stride_ot + offs_d[None, :]
+    tl.store(out_at, out.to(out_ptr.dtype.element_ty), mask=in_q)
 
 
 def prefill(
@@ -203,7 +209,9 @@ def prefill(
     count = segments.bias.shape[2]
     sizes = {**launch("prefill", attention_shape(D, q.dtype), q.device), **sizes}
     block_m, block_n = sizes["block_m"], sizes["block_n"]
-    assert max(k.stride(2), v.stride(2)) * block_n < 1 << 31
+    if return_mass:  # the sums of a segment take registers that a wide tile does not leave
+        block_n = min(block_n, 64)
+    assert max(q.stride(2), k.stride(2), v.stride(2)) * max(block_m, block_n) < 1 << 31
     out = torch.empty_like(q)
     sums = torch.empty(B, H, T, count + 1, device=q.device) if return_mass else out
     prefill_kernel[(triton.cdiv(T, block_m), B * H)](

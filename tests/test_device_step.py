@@ -17,6 +17,7 @@ from minboost.device_step import DeviceStep
 from minboost.plan import Plan, log_multipliers
 from minboost.sampling import Kind, Sampling
 
+from . import tiny
 from .conftest import load
 
 pytest.importorskip("triton")
@@ -51,15 +52,29 @@ def llama(checkpoint):
     return load(checkpoint("llama")[0], impl="triton").to(DEVICE)
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "qwen3", "llama-dynamic"])
-def test_a_ragged_mixed_batch_gets_the_tokens_of_the_torch_implementation(checkpoint, name):
+@pytest.mark.parametrize("boosted", [False, True], ids=["plain", "boosted"])
+@pytest.mark.parametrize("name", tiny.CHECKPOINTS)
+def test_every_family_gets_the_greedy_tokens_of_the_torch_implementation(
+    checkpoint, name, boosted
+):
+    tokens = {}
+    for impl in ("torch", "triton"):
+        model = load(checkpoint(name)[0], impl=impl).to(DEVICE)
+        plan = plan_of(model, [7.0, 0.2], (1, 9)) if boosted else None
+        run = decoder(model, PROMPTS[:2], n=4, plan=plan)
+        tokens[impl] = list(run.tokens([Sampling()] * 2))
+    assert tokens["triton"] == tokens["torch"]
+    assert len(tokens["torch"]) == 4
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+def test_a_ragged_batch_of_all_kinds_gets_the_tokens_of_the_torch_implementation(checkpoint, name):
     tokens = {}
     for impl in ("torch", "triton"):
         model = load(checkpoint(name)[0], impl=impl).to(DEVICE)
         plan = plan_of(model, [7.0, 0.2, None])
-        tokens[impl] = list(decoder(model, plan=plan).tokens(SAMPLINGS))
+        tokens[impl] = list(decoder(model, n=5, plan=plan).tokens(SAMPLINGS))
     assert tokens["triton"] == tokens["torch"]
-    assert len(tokens["torch"]) == 4
 
 
 def test_more_sequences_than_the_fused_products_take(checkpoint):
