@@ -1,6 +1,6 @@
 """Peak resident memory and time of loading a checkpoint, as a multiple of its weights.
 
-    python benchmarks/load.py [--shape SmolLM2-135M] [--runs 3] [--write]      (default: all shapes)
+    python benchmarks/load.py [--shape SmolLM2-135M] [--runs 3] [--write]
 
 Each load runs in a process of its own, minboost and (where it is installed) transformers in turn,
 after a small warm-up load; the peak is that of the process (VmHWM), less what was resident before.
@@ -19,6 +19,8 @@ from pathlib import Path
 import torch
 from machine import describe
 from shapes import SHAPES, write
+
+DEFAULT = ("SmolLM2-135M", "Llama-3.2-1B")  # larger ones, tens of GB on disk, only by name
 
 CHILD = """
 import json, sys, time
@@ -73,7 +75,7 @@ def main() -> None:
     except ImportError:
         libraries = ["minboost"]
     rows = []
-    shapes = args.shape or list(SHAPES)
+    shapes = args.shape or DEFAULT
     with tempfile.TemporaryDirectory() as scratch:
         warm = Path(scratch) / "warm"
         warm.mkdir()
