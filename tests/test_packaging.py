@@ -33,5 +33,6 @@ def test_the_wheel_holds_the_demo_model_and_the_kernels(request, tmp_path):
     model = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
              "generation_config.json", "README.md")  # fmt: skip
     assert {f"minboost/demo/model/{name}" for name in model} <= names
-    assert {"minboost/kernels/__init__.py", "minboost/py.typed"} <= names
+    assert {"minboost/kernels/__init__.py", "minboost/kernels/launch.json"} <= names
+    assert "minboost/py.typed" in names
     assert not any(name.startswith(("tests/", "benchmarks/", "kernels/")) for name in names)
