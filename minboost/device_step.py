@@ -43,6 +43,8 @@ class DeviceStep:
         self.frame: Frame | None = None
         self.captures = 0
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._replays = False  # whether this run goes through the graph
+        self._stream: torch.cuda.Stream | None = None  # the run's
 
     def begin(
         self,
@@ -56,9 +58,10 @@ class DeviceStep:
         """Continue a run after its prefill; with ``graph``, capture the step if none has been."""
         state = (frame, torch.tensor(positions), tokens, sampler)
         self._take(*state)
-        if not graph:
-            self._graph = None
-        elif self._graph is None:
+        self._replays = graph
+        if self.tokens.device.type == "cuda":
+            self._stream = torch.cuda.current_stream(self.tokens.device)
+        if graph and self._graph is None:
             with on(self.tokens.device):
                 self._capture()
             self._take(*state)  # the warm-up has gone on from here
@@ -68,10 +71,11 @@ class DeviceStep:
         if draws is not None:
             self.sampler.uniform.copy_(draws, non_blocking=True)
         with on(self.tokens.device):
-            if self._graph is None:
-                self._advance()
-            else:
+            if self._replays:
+                assert self._graph is not None
                 self._graph.replay()
+            else:
+                self._advance()
         return self.tokens
 
     def _advance(self) -> None:
@@ -88,15 +92,27 @@ class DeviceStep:
         self.tokens.copy_(tokens)
         self.sampler.copy_(sampler)
 
+    def end(self) -> None:
+        """Wait for what the run has under way: its last step was one more than it needed."""
+        if self._stream is not None:
+            self._stream.synchronize()
+
     def _capture(self) -> None:
-        # Once outside of the graph: kernels are compiled and loaded, libraries set up.
+        # A stream of the step's own: libraries keep a workspace a stream, and another graph that
+        # goes away takes that of its stream along.
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            self._advance()
+            self._advance()  # once outside of the graph: kernels are compiled, libraries set up
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # The capture registers the random generator's state; made in inference mode, it could not
+        # be used outside of it any more.
+        with (
+            torch.inference_mode(False),
+            torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+            torch.inference_mode(),
+        ):
             self._advance()
         self._graph = graph
         self.captures += 1
@@ -105,15 +121,20 @@ class DeviceStep:
 @contextmanager
 def borrowed_step(model: Transformer, batch: int, kind: Kind) -> Iterator[DeviceStep]:
     """A step of the model that no other run is using, kept with its graph for the next run."""
-    # A model whose weights have moved needs new captures.
-    key = (model.embed_tokens.weight.data_ptr(), batch, kind)
-    free = model.device_steps.setdefault(key, [])
-    step = free.pop() if free else DeviceStep(model, batch, kind)
+    # Weights that have been replaced or moved need new captures; the old ones would read freed
+    # memory.
+    weights = tuple(parameter.data_ptr() for parameter in model.parameters())
+    for other in [key for key in model.device_steps if key[0] != weights]:
+        del model.device_steps[other]
+    free = model.device_steps.setdefault((weights, batch, kind), [])
+    try:
+        step = free.pop()
+    except IndexError:
+        step = DeviceStep(model, batch, kind)
     try:
         yield step
     finally:
-        if model.device.type == "cuda":
-            torch.cuda.current_stream(model.device).synchronize()  # of the last step
+        step.end()
         free.append(step)
 
 
@@ -121,10 +142,11 @@ def on_its_way(tokens: Tensor) -> Callable[[], list[int]]:
     """Begin to copy ``tokens`` (B,) to the host; what is returned waits for them."""
     if tokens.device.type != "cuda":
         return tokens.clone().tolist
-    host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
-    host.copy_(tokens, non_blocking=True)
-    there = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    there.record(torch.cuda.current_stream(tokens.device))
+    with on(tokens.device):
+        host = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
+        host.copy_(tokens, non_blocking=True)
+        there = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        there.record()
 
     def wait() -> list[int]:
         there.synchronize()

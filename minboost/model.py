@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +46,9 @@ class Transformer(nn.Module):
         if config.tie_word_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
         self._rotary: RotaryEmbedding | None = None
-        self.device_steps: dict[Hashable, list[Any]] = {}  # kept between runs (device_step.py)
+        self.device_steps: dict[
+            tuple[Any, ...], list[Any]
+        ] = {}  # kept between runs (device_step.py)
 
     @property
     def impl(self) -> str:

@@ -32,8 +32,9 @@ class TorchOps:
         start: int | Tensor,
         last: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        offsets = torch.arange(ids.shape[1], device=ids.device)
-        positions = torch.as_tensor(start, device=ids.device).reshape(-1, 1) + offsets
+        positions = torch.arange(ids.shape[1], device=ids.device) + (
+            start if isinstance(start, int) else start[:, None]
+        )
         positions = positions.expand(ids.shape[0], -1)  # (B, T)
         ends = positions[:, -1] if last is None else last + start
         x: Tensor = embedding(ids)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
@@ -16,18 +18,36 @@ def _no_variable(monkeypatch):
     monkeypatch.delenv("MINBOOST_IMPL", raising=False)
 
 
-def test_auto_goes_by_device():
-    pytest.importorskip("triton")
-    assert [impl.choose("auto", device) for device in (CPU, MPS, CUDA)] == [
-        "torch",
-        "torch",
-        "triton",
-    ]
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU as far as its capability is asked for."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    return pytest.importorskip("triton")
 
 
-def test_auto_on_a_gpu_without_triton_is_torch(monkeypatch):
-    monkeypatch.setattr(impl.importlib.util, "find_spec", lambda name: None)
+def test_auto_goes_by_device(gpu):
+    chosen = [impl.choose("auto", device) for device in (CPU, MPS, CUDA)]
+    assert chosen == ["torch", "torch", "triton"]
+
+
+def test_auto_on_a_gpu_without_triton_is_torch(gpu, monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton", None)
     assert impl.choose("auto", CUDA) == "torch"
+
+
+@pytest.mark.parametrize("version", ["3.2.0", "2.1.0"])
+def test_a_triton_too_old_is_passed_over_by_auto_and_refused_by_name(gpu, monkeypatch, version):
+    monkeypatch.setattr(gpu, "__version__", version)
+    assert impl.choose("auto", CUDA) == "torch"
+    with pytest.raises(InputError, match=rf"needs triton 3\.4, and {version} is here"):
+        impl.choose("triton", CUDA)
+
+
+def test_a_gpu_too_old_is_passed_over_by_auto_and_refused_by_name(gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert impl.choose("auto", CUDA) == "torch"
+    with pytest.raises(InputError, match=r"needs a GPU of compute capability 8\.0"):
+        impl.choose("triton", CUDA)
 
 
 def test_the_variable_decides_for_auto_and_an_argument_over_the_variable(checkpoint, monkeypatch):
@@ -51,6 +71,6 @@ def test_triton_is_refused_where_it_cannot_run(monkeypatch):
 
 
 def test_triton_without_the_package_names_it(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "triton", None)
+    monkeypatch.setitem(sys.modules, "triton", None)
     with pytest.raises(InputError, match="needs the triton package"):
         impl.choose("triton", CUDA)

@@ -14,13 +14,8 @@ import torch
 from hypothesis import given, settings
 
 from minboost.attention import attention
-from minboost.boost import Boost, Span
-from minboost.decode import Decoder
 from minboost.errors import InputError
-from minboost.plan import Plan, log_multipliers
 from minboost.span_bias import SpanBias
-
-from .conftest import load
 
 pytest.importorskip("triton")
 # What the interpreter does with numpy is not ours to mend.
