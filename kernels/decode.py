@@ -17,7 +17,8 @@ from torch import Tensor
 
 from .frame import BIAS, EDGES, LENGTH, TARGET, TARGETED, K, V, address
 from .frame import SEGMENTS as COUNT
-from .launch import attention_shape, launch
+from .launch import attention_shape, free_registers, launch
+from .last import is_last
 from .segments import LOG2E, Segments
 from .split import EXACT, PUBLISHED, join, split_row
 
@@ -64,9 +65,7 @@ def decode_row(
             real, rows // GROUP, rows, SEGMENTS, scale, cap,
             D, STATES, ROWS, BLOCK_N, BLOCK_D, CAPPED, MASS, TARGET,
         )  # fmt: skip
-        tl.debug_barrier()  # every thread's stores come before the count
-        if tl.atomic_add(count_ptr + pair, 1, sem="acq_rel") == used - 1:
-            tl.store(count_ptr + pair, 0)  # ready for the next launch
+        if is_last(count_ptr + pair, used):
             join(
                 out_ptr + b * stride_ob + first_head.to(tl.int64) * stride_oh,
                 mass_ptr + (b * H + first_head) * SEGMENTS, target_ptr + b * H + first_head,
@@ -161,7 +160,8 @@ def workspace(
     pairs = batch * kv_heads
     return _workspace(
         pairs,
-        _splits(pairs, _sizes(head_dim, device, sizes)),
+        # Any dtype will do: ``splits`` is the same for all of a head dim (tests/test_launch.py).
+        _splits(pairs, _sizes(head_dim, torch.bfloat16, device, sizes)),
         2 * heads // kv_heads,
         head_dim,
         device,
@@ -196,7 +196,7 @@ def decode(
     B, H, _, D = q.shape
     kv_heads, keys = k.shape[1:3]
     count, pairs = segments.bias.shape[2], B * kv_heads
-    sizes = _sizes(D, q.device, sizes)
+    sizes = _sizes(D, q.dtype, q.device, sizes)
     splits = min(_splits(pairs, sizes), max(1, triton.cdiv(keys, sizes["least"])))
     states = H // kv_heads * (1 if target is None else 2)
     room = _workspace(pairs, splits, states, D, q.device)
@@ -249,7 +249,7 @@ def decode_framed(
     """
     B, H, _, D = q.shape
     group, pairs = H // kv_heads, B * kv_heads
-    sizes = _sizes(D, q.device, sizes)
+    sizes = _sizes(D, q.dtype, q.device, sizes)
     splits = _splits(pairs, sizes)
     states = group if targets is None else 2 * group
     room = workspace or _workspace(pairs, splits, states, D, q.device)
@@ -268,8 +268,10 @@ def decode_framed(
     return out
 
 
-def _sizes(head_dim: int, device: torch.device, given: dict[str, int]) -> dict[str, int]:
-    return {**launch("decode", attention_shape(head_dim), device), **given}
+def _sizes(
+    head_dim: int, dtype: torch.dtype, device: torch.device, given: dict[str, int]
+) -> dict[str, int]:
+    return {**launch("decode", attention_shape(head_dim, dtype), device), **given}
 
 
 def _splits(pairs: int, sizes: dict[str, int]) -> int:
@@ -303,10 +305,8 @@ def tile(head_dim: int, group: int, states: int, sizes: dict[str, int]) -> dict[
 
 def options(sizes: dict[str, int]) -> dict[str, int]:
     """The compiler's options of a launch."""
-    chosen = {name: sizes[name] for name in ("num_warps", "num_stages")}
-    if torch.version.hip is None:
-        # Unasked, ptxas spills to fit more programs on a multiprocessor than the grid has for it.
-        chosen["maxnreg"] = 255
+    # More programs than the grid has would not help: let each have all the registers there are.
+    chosen = {name: sizes[name] for name in ("num_warps", "num_stages")} | free_registers()
     pdl = sizes.get("pdl", 0)
     if pdl:
         chosen["launch_pdl"] = True

@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .last import is_last
 from .launch import launch
 
 BROKEN = tl.constexpr(-1)  # instead of a token, where the largest logit is not finite
@@ -25,9 +26,7 @@ def greedy_kernel(
     top, at = tl.max(logits, 0, return_indices=True, return_indices_tie_break_left=True)
     tl.store(top_ptr + b * PARTS + part, top)
     tl.store(at_ptr + b * PARTS + part, part * BLOCK_V + at)
-    tl.debug_barrier()  # every thread's stores come before the count
-    if tl.atomic_add(count_ptr + b, 1, sem="acq_rel") == PARTS - 1:
-        tl.store(count_ptr + b, 0)  # ready for the next launch
+    if is_last(count_ptr + b, PARTS):
         offs_p = tl.arange(0, BLOCK_P)
         tops = tl.load(
             top_ptr + b * PARTS + offs_p, mask=offs_p < PARTS, other=float("-inf"), volatile=True

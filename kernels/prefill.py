@@ -16,9 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import attention_shape, launch
+from .launch import attention_shape, free_registers, launch
 from .segments import LOG2E, Segments
-
 
 NO_END = tl.constexpr((1 << 31) - 1)
 PASS = tl.constexpr(4)  # segments that one loop over keys goes through
@@ -103,7 +102,7 @@ def edge_or_end(edge_ptr, c, SEGMENTS):
     return tl.load(edge_ptr + c, mask=c < SEGMENTS, other=NO_END)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "S", "SEGMENTS", "window"])
 def prefill_kernel(
     q_ptr, k_ptr, v_ptr, out_ptr, start_ptr, edge_ptr, bias_ptr, sum_ptr,
     stride_qb, stride_qh, stride_qt, stride_kb, stride_kh, stride_ks,
@@ -114,16 +113,17 @@ def prefill_kernel(
 ):  # fmt: skip
     """One program: BLOCK_M query rows of one head of one sequence."""
     tile = tl.num_programs(0) - 1 - tl.program_id(0)  # the longest rows first
-    head = tl.program_id(1) % H
+    head = (tl.program_id(1) % H).to(tl.int64)
     b = (tl.program_id(1) // H).to(tl.int64)
     kv_head = head // GROUP
     in_tile = tl.arange(0, BLOCK_M)
     offs_m = tile * BLOCK_M + in_tile
     offs_d = tl.arange(0, BLOCK_D)
-    in_q = (offs_m < T)[:, None] & (offs_d < D)[None, :]
+    in_q = (in_tile < T - tile * BLOCK_M)[:, None] & (offs_d < D)[None, :]
     start = tl.load(start_ptr + b)
     rows = (start + offs_m).to(tl.int32)
     q_ptr += b * stride_qb + head * stride_qh + (tile * BLOCK_M).to(tl.int64) * stride_qt
+    out_ptr += b * stride_ob + head * stride_oh + (tile * BLOCK_M).to(tl.int64) * stride_ot
     # 32 bits within a tile: see ``prefill``.
     q_at = q_ptr + in_tile[:, None] * stride_qt + offs_d[None, :]
     q = tl.load(q_at, mask=in_q, other=0.0)  # (M, D)
@@ -147,7 +147,9 @@ def prefill_kernel(
     for c in range(0, SEGMENTS, step):
         begin = tl.maximum(tl.load(edge_ptr + c), low)
         end = tl.minimum(edge_or_end(edge_ptr, c + step, SEGMENTS), high)
-        before, part = m, tl.zeros([BLOCK_M], tl.float32)
+        before, part = m, total
+        if MASS:  # each segment's own
+            part = tl.zeros([BLOCK_M], tl.float32)
         if end > begin:
             edge1, edge2, edge3 = NO_END, NO_END, NO_END
             bias0 = tl.load(bias_ptr + c)
@@ -164,17 +166,17 @@ def prefill_kernel(
                 edge1, edge2, edge3, bias0, bias1, bias2, bias3, rows, window, scale, cap,
                 D, BLOCK_N, BLOCK_D, WINDOWED, CAPPED,
             )  # fmt: skip
-        reference = tl.where(m == float("-inf"), 0.0, m)
-        total = total * tl.math.exp2(before - reference) + part
         if MASS:
+            reference = tl.where(m == float("-inf"), 0.0, m)
             at = sum_ptr + ((b * H + head) * T + offs_m) * (SEGMENTS + 1) + c
             tl.store(at, reference + log2_or_none(part), mask=offs_m < T)
-    reference = tl.where(m == float("-inf"), 0.0, m)
+            part += total * tl.math.exp2(before - reference)
+        total = part
     if MASS:
+        reference = tl.where(m == float("-inf"), 0.0, m)
         at = sum_ptr + ((b * H + head) * T + offs_m) * (SEGMENTS + 1) + SEGMENTS
         tl.store(at, reference + log2_or_none(total), mask=offs_m < T)
     out = acc * (1 / tl.where(total == 0, 1.0, total))[:, None]
-    out_ptr += b * stride_ob + head * stride_oh + (tile * BLOCK_M).to(tl.int64) * stride_ot
     out_at = out_ptr + in_tile[:, None] * stride_ot + offs_d[None, :]
     tl.store(out_at, out.to(out_ptr.dtype.element_ty), mask=in_q)
 
@@ -210,7 +212,8 @@ def prefill(
     sizes = {**launch("prefill", attention_shape(D, q.dtype), q.device), **sizes}
     block_m, block_n = sizes["block_m"], sizes["block_n"]
     if return_mass:  # the sums of a segment take registers that a wide tile does not leave
-        block_n = min(block_n, 64)
+        block_n = max(16, block_n // 2)
+    assert B * H < 1 << 16, f"one launch takes 65535 heads, not {B * H}"
     assert max(q.stride(2), k.stride(2), v.stride(2)) * max(block_m, block_n) < 1 << 31
     out = torch.empty_like(q)
     sums = torch.empty(B, H, T, count + 1, device=q.device) if return_mass else out
@@ -221,6 +224,6 @@ def prefill(
         (soft_cap or 0.0) * LOG2E,
         D, block_m, block_n, max(16, triton.next_power_of_2(D)),
         window is not None, soft_cap is not None, return_mass,
-        num_warps=sizes["num_warps"], num_stages=sizes["num_stages"],
+        num_warps=sizes["num_warps"], num_stages=sizes["num_stages"], **free_registers(),
     )  # fmt: skip
     return out, segments.mass(sums) if return_mass else None

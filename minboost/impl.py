@@ -10,14 +10,14 @@ import torch
 from .errors import InputError
 
 IMPLEMENTATIONS = ("reference", "torch", "triton")
-TRITON_NEEDED = (3, 4)  # of triton: the first with all that the kernels use
+TRITON_NEEDED = (3, 6)  # the oldest that the kernels have been compiled with
 
 
 def choose(impl: str, device: torch.device) -> str:
     """The implementation that ``impl`` stands for on ``device``.
 
     "auto" is what the environment variable MINBOOST_IMPL says, else "triton" on a GPU that has the
-    means for it (bfloat16 tensor cores, triton 3.4), else "torch".
+    means for it (bfloat16 tensor cores, triton 3.6), else "torch".
 
     Raises:
         InputError: a name that does not exist, or an implementation that cannot run here.

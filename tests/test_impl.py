@@ -35,11 +35,11 @@ def test_auto_on_a_gpu_without_triton_is_torch(gpu, monkeypatch):
     assert impl.choose("auto", CUDA) == "torch"
 
 
-@pytest.mark.parametrize("version", ["3.2.0", "2.1.0"])
+@pytest.mark.parametrize("version", ["3.5.1", "2.10.0"])
 def test_a_triton_too_old_is_passed_over_by_auto_and_refused_by_name(gpu, monkeypatch, version):
     monkeypatch.setattr(gpu, "__version__", version)
     assert impl.choose("auto", CUDA) == "torch"
-    with pytest.raises(InputError, match=rf"needs triton 3\.4, and {version} is here"):
+    with pytest.raises(InputError, match=rf"needs triton 3\.6, and {version} is here"):
         impl.choose("triton", CUDA)
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
-import textwrap
 
 import hypothesis.strategies as st
 import pytest
@@ -191,77 +187,6 @@ def test_any_shape_and_plan(data):
     pairs = data.draw(st.lists(ends, min_size=1, max_size=4), "spans")
     q, k, v = inputs(B, H, H_kv, T, S, 32, torch.float32, data.draw(st.integers(0, 9), "seed"))
     agree(q, k, v, bias=bias_on(pairs, B, H, S), query_start=S - T, window=window)
-
-
-COMPILE = """
-    import json, os, subprocess, sys, tempfile
-    import triton
-    import triton.backends.nvidia as nvidia
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-    from minboost.kernels.decode import decode_kernel
-    from minboost.kernels.prefill import launch, prefill_kernel
-
-    kinds = {"edge_ptr": "*i32", "count_ptr": "*i32", "start_ptr": "*i64", "bias_ptr": "*fp32",
-             "sum_ptr": "*fp32", "acc_ptr": "*fp32", "state_ptr": "*fp32",
-             "scale": "fp32", "cap": "fp32"}
-
-    def resources(kernel, constants, target, warps):
-        names = kernel.arg_names
-        signature = {
-            name: "constexpr" if name in constants
-            else kinds.get(name, "*bf16" if name.endswith("_ptr") else "i32")
-            for name in names
-        }
-        aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names)
-                   if name.endswith("_ptr") or name.startswith("stride")}
-        source = ASTSource(fn=kernel, signature=signature, attrs=aligned,
-                           constexprs={(names.index(n),): v for n, v in constants.items()})
-        options = {"num_warps": warps, "num_stages": 2 if target.backend == "cuda" else 1}
-        asm = triton.compile(source, target=target, options=options).asm
-        if target.backend != "cuda":
-            return {"stack": None, "object": "hsaco" in asm}
-        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-            file.write(asm["cubin"])
-            file.flush()
-            tool = os.path.join(os.path.dirname(nvidia.__file__), "bin", "cuobjdump")
-            text = subprocess.run([tool, "--dump-resource-usage", file.name],
-                                  capture_output=True, text=True, check=True).stdout
-        return {"stack": int(text.split("STACK:")[1].split()[0]), "object": True}
-
-    target = GPUTarget(*json.loads(sys.argv[1]))
-    for D in (64, 128):
-        for windowed in (False, True):
-            switches = {"WINDOWED": windowed, "CAPPED": False, "MASS": windowed}
-            rows, keys, warps = launch(D)
-            tile = {"D": D, "BLOCK_M": rows, "BLOCK_N": keys, "BLOCK_D": D, **switches}
-            print(json.dumps(resources(prefill_kernel, tile, target, warps)))
-            tile = {"D": D, "GROUP": 4, "ROWS": 16, "SPLITS": 16, "LEAST": 256, "BLOCK_N": 64,
-                    "BLOCK_D": D, "BLOCK_C": 4, **switches}
-            print(json.dumps(resources(decode_kernel, tile, target, 4)))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "target",
-    [["cuda", 80, 32], ["cuda", 90, 32], ["cuda", 100, 32], ["hip", "gfx942", 64]],
-    ids=["sm_80", "sm_90", "sm_100", "gfx942"],
-)
-def test_the_kernels_compile_for_a_gpu_that_is_not_there(target, tmp_path, monkeypatch):
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(COMPILE), json.dumps(target)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(results) == 8
-    assert all(result["object"] for result in results)
-    if target[1] in (80, 90):  # what the launch sizes were chosen for
-        assert not any(result["stack"] for result in results), "a kernel spills registers"
 
 
 def test_on_a_cpu_without_the_interpreter_the_choice_is_refused(monkeypatch):
