@@ -17,8 +17,8 @@ from torch import Tensor
 
 from .frame import BIAS, EDGES, LENGTH, TARGET, TARGETED, K, V, address
 from .frame import SEGMENTS as COUNT
-from .launch import attention_shape, free_registers, launch
 from .last import is_last
+from .launch import attention_shape, free_registers, launch
 from .segments import LOG2E, Segments
 from .split import EXACT, PUBLISHED, join, split_row
 
