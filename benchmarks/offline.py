@@ -83,14 +83,15 @@ def pretending(target: str) -> Iterator[list[tuple[str, Any]]]:
 
 
 @contextlib.contextmanager
-def sizes_in_use(kernel: str, shape: str, sizes: dict[str, int]) -> Iterator[None]:
-    """The launch table says ``sizes`` for that kernel and shape class, on whatever GPU."""
+def sizes_in_use(arch: str, kernel: str, shape: str, sizes: dict[str, int]) -> Iterator[None]:
+    """Launches take the launch table's entries for ``arch``, but for one these ``sizes``."""
     from minboost.kernels import launch
 
-    table = {"chosen": {kernel: {shape: sizes}}, "default": launch.TABLE["default"]}
+    entries = launch.TABLE.get(arch, {})
+    entries = {**entries, kernel: {**entries.get(kernel, {}), shape: sizes}}
     with (
-        mock.patch.object(launch, "TABLE", table),
-        mock.patch.object(launch, "architecture", return_value="chosen"),
+        mock.patch.object(launch, "TABLE", {**launch.TABLE, arch: entries}),
+        mock.patch.object(launch, "architecture", return_value=arch),
     ):
         yield
 

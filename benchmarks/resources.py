@@ -76,7 +76,7 @@ def compiled(row: Row) -> Row:
     )
     try:
         where = Where(torch.device("meta"))
-        with sizes_in_use(row["kernel"], row["shape"], row["sizes"]):
+        with sizes_in_use(*(row[key] for key in ("arch", "kernel", "shape", "sizes"))):
             (found,) = compile_for(row["target"], lambda: example.prepare(where).run())
     except Exception as error:  # whatever a compiler may raise is this row's result
         text = (str(error).strip().splitlines() or [""])[0]

@@ -53,6 +53,7 @@ DISAGREES = "disagrees with the first"
 class Entry:
     """One entry of the launch table, its timed calls, and what became of its candidates."""
 
+    arch: str
     name: str
     timed: list[Example]
     tried: list[Sizes]
@@ -79,7 +80,7 @@ def entries(only: Sequence[str] | None, arch: str) -> list[Entry]:
         timed = [e for e in known if (e.kernel, e.shape) == (kernel, shape) and e.timed]
         present = sizes_for(arch, kernel, shape)
         made.append(
-            Entry(name, timed, candidates(kernel, shape, present, amd=arch.startswith("gfx")))
+            Entry(arch, name, timed, candidates(kernel, shape, present, amd=arch.startswith("gfx")))
         )
     return made
 
@@ -215,7 +216,7 @@ def inputs(prepare: Prepare, device: torch.device) -> list[Call]:
 
 def chain(entry: Entry, number: int, calls: list[Call], clock: Clock) -> tuple[Run, Tensor]:
     """The calls one after another as a graph, with a candidate's sizes; and what one computes."""
-    with sizes_in_use(entry.kernel, entry.shape, entry.tried[number]):
+    with sizes_in_use(entry.arch, entry.kernel, entry.shape, entry.tried[number]):
         outcome = calls[0].run().clone()
         return clock.captured(lambda: [call.run() for call in calls]), outcome
 
@@ -264,7 +265,7 @@ def _trials(entry: Entry, budget: Budget) -> Iterator[tuple[Sizes, str]]:
             yield sizes, "left out, no time"
             continue
         verdict = "ran"
-        with sizes_in_use(entry.kernel, entry.shape, {**sizes, "pdl": 0}):
+        with sizes_in_use(entry.arch, entry.kernel, entry.shape, {**sizes, "pdl": 0}):
             got = [example.prepare(where).run() for example in entry.timed]
         expected = expected or got
         if not all(agrees(a, b) for a, b in zip(got, expected, strict=True)):

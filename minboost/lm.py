@@ -174,7 +174,6 @@ class LM:
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.config.vocab_size:
             raise InputError(f"ids must lie in [0, {self.config.vocab_size}), got {low} to {high}")
-        where = None if spans is None else [spans] if isinstance(spans, Span) else list(spans)
         if len(ids) > self.config.context_length:
             raise InputError(
                 f"{len(ids)} ids are more than the model's context of {self.config.context_length}"

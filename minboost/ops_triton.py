@@ -63,7 +63,7 @@ class TritonOps(TorchOps):
     def qkv(
         self, x: Tensor, norm: RMSNorm, attn: SelfAttention, step: Step
     ) -> tuple[Tensor, KV | None]:
-        _no_gradient(x)
+        _no_gradient(x, attn.qkv_proj.weight)
         if step.frame is None:
             return super().qkv(x, norm, attn, step)
         rows, proj = x[:, 0], attn.qkv_proj  # (B, hidden)
@@ -131,7 +131,7 @@ class TritonOps(TorchOps):
         return out, None
 
     def add_linear(self, x: Tensor, y: Tensor, linear: Linear) -> Tensor:
-        if not _few(x):
+        if not _few(x, linear.weight):
             return super().add_linear(x, y, linear)
         rows = y.reshape(-1, y.shape[-1])
         residual = x.reshape(-1, x.shape[-1])
@@ -139,14 +139,14 @@ class TritonOps(TorchOps):
         return out.view_as(x)
 
     def gate_up(self, x: Tensor, norm: RMSNorm, linear: Linear) -> Tensor:
-        if not _few(x):
+        if not _few(x, linear.weight):
             return super().gate_up(x, norm, linear)
         rows = x.reshape(-1, x.shape[-1])
         out: Tensor = gate_up(rows, linear.weight, norm=norm.weight, eps=norm.eps, bias=linear.bias)
         return out.view(*x.shape[:-1], -1)
 
     def logits(self, x: Tensor, norm: RMSNorm, head: Linear) -> Tensor:
-        if not _few(x):
+        if not _few(x, head.weight):
             return super().logits(x, norm, head)
         out: Tensor = linear_rows(
             x.reshape(-1, x.shape[-1]),
@@ -191,13 +191,13 @@ class TritonOps(TorchOps):
         return self._cut[plan]
 
 
-def _few(x: Tensor) -> bool:
-    _no_gradient(x)
+def _few(x: Tensor, weight: Tensor) -> bool:
+    _no_gradient(x, weight)
     return x.numel() // x.shape[-1] <= FUSED_ROWS
 
 
-def _no_gradient(x: Tensor) -> None:
-    if torch.is_grad_enabled() and x.requires_grad:
+def _no_gradient(*tensors: Tensor) -> None:
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         raise InputError(
             "the Triton kernels have no backward pass: use impl='torch', or torch.inference_mode()"
         )

@@ -285,3 +285,9 @@ def test_heads_and_layers_are_boosted_where_they_were_chosen(checkpoint):
     torch.testing.assert_close(boosted[4], 8 * p / (1 + 7 * p), atol=1e-6, rtol=0)
     others = [0, 1, 2, 3, 5]
     torch.testing.assert_close(boosted[others], plain[others], atol=1e-6, rtol=0)
+
+
+def test_a_span_inside_another_does_not_shorten_it():
+    size = {"n_layers": 1, "n_heads": 1}
+    strengths = log_multipliers([(Boost(2.0), [Span(2, 9), Span(3, 5), Span(8, 11)])], **size)
+    assert list(strengths) == [Span(2, 11)]

@@ -11,11 +11,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import minboost
-from minboost import Boost, InputError, ModelError, Span
+from minboost import Boost, InputError, ModelError, Request, Span
 from minboost.decode import Decoder
 from minboost.device_step import DeviceStep
+from minboost.layers import RMSNorm
 from minboost.plan import Plan, log_multipliers
-from minboost.sampling import Kind, Sampling
+from minboost.sampling import Kind, Sampler, Sampling
 
 from . import tiny
 from .conftest import load
@@ -54,9 +55,7 @@ def llama(checkpoint):
 
 @pytest.mark.parametrize("boosted", [False, True], ids=["plain", "boosted"])
 @pytest.mark.parametrize("name", tiny.CHECKPOINTS)
-def test_every_family_gets_the_greedy_tokens_of_the_torch_implementation(
-    checkpoint, name, boosted
-):
+def test_every_family_gets_the_greedy_tokens_of_the_torch_implementation(checkpoint, name, boosted):
     tokens = {}
     for impl in ("torch", "triton"):
         model = load(checkpoint(name)[0], impl=impl).to(DEVICE)
@@ -86,14 +85,103 @@ def test_more_sequences_than_the_fused_products_take(checkpoint):
     assert tokens["triton"] == tokens["torch"]
 
 
-def test_text_and_ids_are_those_of_the_torch_implementation(checkpoint):
-    ask = {"instruction": "Be brief.", "query": "Why?", "boost": Boost(5.0), "max_new_tokens": 3}
-    outs = {
-        impl: minboost.load(str(checkpoint("llama")[0]), device=DEVICE, impl=impl).generate(**ask)
-        for impl in ("torch", "triton")
-    }
-    assert outs["triton"].ids == outs["torch"].ids
-    assert outs["triton"].text == outs["torch"].text
+@pytest.mark.parametrize("name", ["llama", "llama-dynamic", "mistral", "qwen3"])
+def test_logits_of_prefill_and_of_every_step_are_those_of_the_torch_implementation(
+    checkpoint, name
+):
+    """Closer than tokens: an eps that counts, a boost on one layer, past a window and a length."""
+    logits = {}
+    for impl in ("torch", "triton"):
+        model = load(checkpoint(name)[0], impl=impl).to(DEVICE)
+        for module in model.modules():
+            if isinstance(module, RMSNorm):
+                module.eps = 0.5
+        size = model.config.size
+        strengths = log_multipliers([(Boost(9.0, layers=[1]), [Span(1, 4)])], **size)
+        plan = Plan.build([strengths, {}], **size, device=DEVICE)
+        run = decoder(model, [[3, *range(40, 62)], [9]], n=5, plan=plan)
+        first = run.prefill()[0]
+        steps = [run.step(tokens) for tokens in ([7, 8], [100, 200], [5, 6])]
+        logits[impl] = torch.stack([first, *steps])
+    torch.testing.assert_close(logits["triton"], logits["torch"], atol=2e-4, rtol=0)
+
+
+def test_a_prompt_of_one_token_and_an_answer_of_one_token(checkpoint):
+    tokens = {}
+    for impl in ("torch", "triton"):
+        model = load(checkpoint("llama")[0], impl=impl).to(DEVICE)
+        tokens[impl] = [list(decoder(model, [[5]], n=n).tokens([Sampling()])) for n in (1, 2)]
+    assert tokens["triton"] == tokens["torch"]
+    assert [len(run) for run in tokens["triton"]] == [1, 2]
+
+
+def test_a_spans_mass_is_measured_with_and_without_the_boost(checkpoint):
+    ask = {"instruction": "Be brief.", "query": "Why?", "max_new_tokens": 1, "measure_mass": True}
+    masses = {}
+    for impl in ("torch", "triton"):
+        lm = minboost.load(str(checkpoint("llama")[0]), device=DEVICE, impl=impl)
+        masses[impl] = lm.generate(**ask, boost=Boost(5.0)).attention_mass
+    for name in ("baseline", "boosted"):
+        got, want = (getattr(masses[impl], name) for impl in ("triton", "torch"))
+        torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
+
+
+def test_logits_of_a_step_are_float32_and_not_rounded(checkpoint):
+    model = load(checkpoint("llama")[0], dtype=torch.float16, impl="triton").to(DEVICE)
+    logits = model.logits(torch.ones(1, 1, 48, dtype=torch.float16, device=DEVICE))
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.half().float())
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("impl", ["torch", "triton"])
+def test_a_forward_without_a_cache(checkpoint, impl):
+    """Keys and values then come with strides of their own."""
+    model = load(checkpoint("llama")[0], impl=impl).to(DEVICE)
+    want = load(checkpoint("llama")[0], impl="reference").to(DEVICE)
+    plan = plan_of(model, [7.0, 0.2], (1, 3))
+    for T in (1, 40):
+        ids = torch.arange(20, 20 + 2 * T, device=DEVICE).view(2, T)
+        got = model.logits(model(ids, plan=plan).hidden)
+        torch.testing.assert_close(got, want.logits(want(ids, plan=plan).hidden), atol=2e-4, rtol=0)
+
+
+def test_an_ended_run_gives_its_step_and_its_cache_back(checkpoint):
+    lm = minboost.load(str(checkpoint("llama")[0]), device=DEVICE, impl="triton")
+    stream = lm.stream(query="Why?", max_new_tokens=3)
+    assert "".join(stream) == stream.result.text
+    assert [len(steps) for steps in lm.model.device_steps.values()] == [1]
+
+
+def test_new_weights_get_a_new_step(checkpoint):
+    model = load(checkpoint("llama")[0], impl="triton").to(DEVICE)
+    list(decoder(model, [[5, 6]], n=2).tokens([Sampling()]))
+    ((_, before),) = model.device_steps.items()
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.flip(0), requires_grad=False)
+    list(decoder(model, [[5, 6]], n=2).tokens([Sampling()]))
+    ((_, after),) = model.device_steps.items()
+    assert before[0] is not after[0]
+
+
+@pytest.mark.parametrize("impl", ["torch", "triton"])
+def test_a_row_that_breaks_after_its_end_disturbs_nobody(checkpoint, monkeypatch, impl):
+    lm = minboost.load(str(checkpoint("llama")[0]), device=DEVICE, impl=impl)
+    requests = [
+        Request(instruction="Be brief.", query="What?", max_new_tokens=5),
+        Request(query="Why?", max_new_tokens=2),
+    ]
+    want = [out.ids for out in lm.generate_batch(requests)]
+    picks, real = [], Sampler.pick
+
+    def pick(self, logits, draws=None):
+        picks.append(1)
+        if len(picks) > 2:
+            logits[1] = float("nan")
+        return real(self, logits, draws)
+
+    monkeypatch.setattr(Sampler, "pick", pick)
+    assert [out.ids for out in lm.generate_batch(requests)] == want
+    assert len(picks) > 3
 
 
 def test_a_run_stops_one_step_after_its_end_token_and_without_waiting(checkpoint, monkeypatch):
@@ -102,7 +190,6 @@ def test_a_run_stops_one_step_after_its_end_token_and_without_waiting(checkpoint
     first = lm.generate(**ask, max_new_tokens=3).ids
     runs, real = [], DeviceStep.run
     monkeypatch.setattr(DeviceStep, "run", lambda *args: runs.append(1) or real(*args))
-    stream = lm.stream(**ask, max_new_tokens=50)
     object.__setattr__(lm.config, "eos_token_ids", (first[2],))
     stream = lm.stream(**ask, max_new_tokens=50)
     assert "".join(stream) == stream.result.text
@@ -193,3 +280,11 @@ def test_a_gradient_is_refused_and_not_silently_dropped(checkpoint):
     model.requires_grad_(True)
     with pytest.raises(InputError, match="no backward pass"):
         model(ids)
+
+
+def test_a_gradient_behind_a_frozen_embedding_is_refused(checkpoint):
+    model = load(checkpoint("llama")[0], impl="triton").to(DEVICE)
+    model.requires_grad_(True)
+    model.embed_tokens.requires_grad_(False)
+    with pytest.raises(InputError, match="no backward pass"):
+        model(torch.tensor([[1, 2, 3]], device=DEVICE))

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 
 from minboost.attention import attention
-from minboost.errors import InputError
 from minboost.span_bias import SpanBias
 
 pytest.importorskip("triton")
@@ -189,10 +188,16 @@ def test_any_shape_and_plan(data):
     agree(q, k, v, bias=bias_on(pairs, B, H, S), query_start=S - T, window=window)
 
 
-def test_on_a_cpu_without_the_interpreter_the_choice_is_refused(monkeypatch):
-    import triton
+@pytest.mark.parametrize("T", [1, 40])
+def test_spans_that_are_only_watched_add_nothing(T):
+    q, k, v = inputs(2, 4, 2, T, 90, 64, torch.float32)
+    bias = bias_on([(5, 30), (20, 70)], 2, 4, 90)
+    agree(q, k, v, bias=SpanBias(bias.start, bias.stop, None), query_start=90 - T)
 
-    monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
-    q, k, v = (x.cpu() for x in inputs(1, 2, 1, 4, 4, 64, torch.float32))
-    with pytest.raises(InputError, match="'triton' runs on a GPU"):
-        attention(q, k, v, impl="triton")
+
+@pytest.mark.parametrize("T", [1, 40])
+def test_keys_and_values_may_lie_differently(T):
+    """Without a cache the model's keys are a copy and its values a view of the product."""
+    q, k, v = inputs(2, 4, 2, T, 90, 64, torch.float32)
+    v = v.transpose(1, 2).contiguous().transpose(1, 2)
+    agree(q, k, v, bias=bias_on([(5, 30)], 2, 4, 90), query_start=90 - T)

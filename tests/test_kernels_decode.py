@@ -362,3 +362,47 @@ def test_any_plan_and_target(data):
     sure = ((ψ > 0) | (goal == 0) | (a == 0)) & ((ψ - goal).abs() > 1e-5)
     torch.testing.assert_close(got[sure].double(), want[sure], atol=1e-5, rtol=0)
     assert torch.isfinite(got).all()
+
+
+def test_more_segments_than_one_look_takes():
+    pairs = [(3 * i, 3 * i + 2) for i in range(40)]
+    k, v, start = caches(1, 2, 1, 140, 32, [139, 100])
+    q, (begin, stop), strength = queries(2, 2, 32), ends(pairs, 2), strengths(2, 2, 40) * 3
+    segments = Segments.cut(begin, stop, strength, NO_END)
+    got, _ = decode(q, k[0], v[0], start, segments, scale=32**-0.5, **SMALL)
+    none = torch.zeros(2, 2, device=DEVICE)
+    want, _, _ = steered(q, k[0], v[0], start, begin, stop, strength, none)
+    torch.testing.assert_close(got.double(), want, atol=5e-6, rtol=0)
+
+
+def test_more_splits_than_one_look_takes():
+    sizes = {"splits": 70, "least": 1, "block_n": 16}
+    k, v, start = caches(1, 1, 1, 70 * 16, 32, [70 * 16 - 1])
+    k[0, 0, 0, 700:] *= 4  # the largest logits come last: the sums of the first look fade
+    q, (begin, stop) = queries(1, 2, 32), ends([(10, 900)], 1)
+    strength, target = strengths(1, 2, 1), torch.tensor([[0.0, 0.95]], device=DEVICE)
+    segments = Segments.cut(begin, stop, strength, NO_END)
+    got, mass = decode(
+        q, k[0], v[0], start, segments, scale=32**-0.5, target=target, return_mass=True, **sizes
+    )
+    want, a, _ = steered(q, k[0], v[0], start, begin, stop, strength, target)
+    torch.testing.assert_close(got.double(), want, atol=5e-6, rtol=0)
+    torch.testing.assert_close(mass[:, :, 0, 0].double(), a, atol=1e-5, rtol=0)
+
+
+def test_the_framed_mode_takes_its_layers_targets_and_a_soft_cap():
+    L, B, H = 3, 2, 4
+    k, v, start = caches(L, B, 2, 90, 32, [89, 60])
+    q, spans = queries(B, H, 32), ends([(10, 30), (50, 70)], B)
+    counted = torch.tensor([[True, False], [False, True]], device=DEVICE)
+    segments = Segments.cut(*spans, strengths(L, B, H, 2), NO_END, counted)
+    target = torch.linspace(0.1, 0.9, L * B * H, device=DEVICE).view(L, B, H)
+    table = frame(k, v, segments, target)
+    same = {"scale": 0.7, "soft_cap": 2.0, **SMALL}
+    for layer in range(L):
+        plain, _ = decode(
+            q, k[layer], v[layer], start, of_layer(segments, layer), target=target[layer], **same
+        )
+        framed = decode_framed(q, start, table, layer=layer, kv_heads=2, targets="exact", **same)
+        assert torch.isfinite(plain).all()
+        assert torch.equal(framed, plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 
@@ -285,3 +286,23 @@ def test_sixteen_bit_models_generate(checkpoint, dtype):
     out = lm.generate(**ASK, boost=Boost(5.0), measure_mass=True)
     assert len(out.ids) == 24
     assert (out.attention_mass.boosted[0] > out.attention_mass.baseline[0]).all()
+
+
+def test_ids_may_fill_the_context(lm):
+    full = [3] * lm.config.context_length
+    assert lm.logits(full).shape == (len(full), 300)
+    with pytest.raises(InputError, match="more than the model's context"):
+        lm.logits([*full, 3])
+
+
+def test_bools_are_no_ids(lm):
+    with pytest.raises(InputError, match=r"ids must be integers, got torch.bool"):
+        lm.logits(torch.tensor([True, False]))
+
+
+def test_the_defaults_of_every_way_to_ask_agree():
+    request = {p.name: p.default for p in inspect.signature(Request).parameters.values()}
+    for method in (minboost.LM.generate, minboost.LM.stream):
+        given = {p.name: p.default for p in inspect.signature(method).parameters.values()}
+        del given["self"], given["measure_mass"]
+        assert given == request

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import pytest
 import torch
 
 import minboost
 from minboost import Boost, InputError, Request, Span
+from minboost.decode import Decoder
 from minboost.run import Run
 from minboost.sampling import Sampler, Sampling, penalise
 
@@ -169,3 +171,30 @@ def test_no_piece_of_a_stream_is_empty(lm):
     )  # held back, and then no stop after all
     assert all(pieces)
     assert "".join(pieces) == full
+
+
+def test_statistics_count_every_step_and_every_prompt(lm, monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))  # a second a call
+    requests = [Request(**{**ASK, "max_new_tokens": 5}), Request(query="Why?", max_new_tokens=5)]
+    outs = lm.generate_batch(requests)
+    total = sum(len(out.prompt.ids) for out in outs)
+    for out in outs:
+        assert out.stats.prefill_seconds == 1
+        assert out.stats.decode_seconds == 4
+        assert out.stats.prefill_tokens_per_second == total
+        assert out.stats.decode_tokens_per_second == 8 / 4
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_whether_steps_are_captured_reaches_the_decoder(checkpoint, monkeypatch, graph):
+    seen, real = [], Decoder.tokens
+
+    def spy(self, samplings, **options):
+        seen.append(options)
+        return real(self, samplings, **options)
+
+    monkeypatch.setattr(Decoder, "tokens", spy)
+    lm = minboost.load(str(checkpoint("llama")[0]), device="cpu", graph=graph)
+    lm.generate(query="Why?", max_new_tokens=1)
+    assert seen == [{"graph": graph}]

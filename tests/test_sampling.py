@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from minboost.errors import InputError
-from minboost.sampling import BROKEN, Sampler, Sampling, inverse, penalise
+from minboost.sampling import BROKEN, Kind, Sampler, Sampling, inverse, penalise
 
 TABLE = torch.randn(200, generator=torch.Generator().manual_seed(3)) * 3
 
@@ -184,6 +184,33 @@ def test_a_uniform_number_picks_where_the_cumulative_probability_passes_it():
     numbers = {0.0: 1, 0.2499: 1, 0.25: 3, 0.7499: 3, 0.75: 4, 1 - 2**-53: 4}
     for number, token in numbers.items():
         assert int(inverse(table, torch.tensor([[number]], dtype=torch.float64))) == token
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=1.0, top_k=3),
+        Sampling(temperature=1.0, top_p=0.3),
+        Sampling(temperature=1.0, min_p=0.5),
+        Sampling(temperature=0.2),
+        Sampling(repetition_penalty=3.0),
+    ],
+    ids=["top-k", "top-p", "min-p", "temperature", "penalty"],
+)
+def test_a_sampler_takes_over_the_whole_state_of_another(sampling):
+    kind = Kind(sampled=True, filtered=True, penalised=True)
+    flat = torch.linspace(1.0, 2.0, 200)[None]
+    one = Sampler([sampling], [[199, 198]], vocab_size=200, kind=kind)
+    other = Sampler([Sampling()], [[]], vocab_size=200, kind=kind)
+    other.copy_(one)
+    for draw in torch.linspace(0, 0.99, 20, dtype=torch.float64):
+        draws = draw.reshape(1, 1)
+        assert other.pick(flat, draws) == one.pick(flat, draws)
+
+
+def test_a_broken_row_has_no_penalty_to_remember():
+    penalised = Sampler([Sampling(repetition_penalty=1.2)], [[]], vocab_size=3)
+    assert penalised.pick(torch.tensor([[0.0, float("nan"), 1.0]])).tolist() == [BROKEN]
 
 
 def test_sampling_leaves_the_global_generator_alone():
