@@ -343,7 +343,7 @@ def _embed(where: Where) -> Call:
     from minboost.kernels.embed import embed
 
     batch, K = 8, where.size(4096, 64)
-    weight = where.randn(where.size(32768, 50), K, dtype=BF16, seed=1)
+    weight = where.randn(where.size(2048, 50), K, dtype=BF16, seed=1)
     tokens = where.integers(*range(1, batch + 1))
     frequencies = where.randn(64, dtype=FP32, seed=2)
     return Call(lambda: embed(tokens, tokens, weight, frequencies, 1.0)[0], 2.0 * batch * K)

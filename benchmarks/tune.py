@@ -148,7 +148,7 @@ def compiled(wanted: list[Entry], arch: str, budget: Budget) -> list[Entry]:
 
 def measure(entry: Entry, device: torch.device) -> None:
     """Time every candidate, then the fastest and the present one in turn, and choose."""
-    clock = Clock(device, rounds=7)
+    clock = Clock(device, rounds=7, warm=1)
     calls = [inputs(prepare, device) for example in entry.timed for _, prepare in example.timed]
     expected: list[Tensor] = []
     per_call: list[dict[int, float]] = [{} for _ in calls]

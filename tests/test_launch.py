@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import itertools
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -149,3 +151,52 @@ def test_a_candidate_that_disagrees_is_out(module, capsys, monkeypatch):
     monkeypatch.setattr(tune, "agrees", lambda got, want: got is want)
     assert tune.main(["--dry-run", "--only", "rope"]) == 1
     assert "disagrees" in capsys.readouterr().out
+
+
+@pytest.fixture
+def tiny_tune(module, monkeypatch):
+    """benchmarks/tune.py with tiny inputs, on a device without programmatic dependent launch."""
+    tune, where = module("tune"), module("examples").Where
+    monkeypatch.setattr(tune, "Where", functools.partial(where, tiny=True))
+    monkeypatch.setattr(tune, "has_pdl", lambda device: False)
+    monkeypatch.setattr(tune, "COPIES", 1)
+    return tune
+
+
+def test_what_is_measured_fastest_is_chosen(tiny_tune, monkeypatch, tmp_path, capsys):
+    (entry,) = tiny_tune.entries(["rope"], "sm_90")
+    present = entry.tried[0]
+    took = {present["num_warps"]: 3.0, 2: 2.0, 4: 2.5}
+    warps = []
+
+    def captured(self, run):
+        run()
+        warps.append(launch.launch("rope", "any", torch.device("cpu"))["num_warps"])
+        return warps[-1]
+
+    monkeypatch.setattr(tiny_tune.Clock, "captured", captured)
+    monkeypatch.setattr(
+        tiny_tune.Clock,
+        "in_turn",
+        lambda self, runs: {name: [took[run]] for name, run in runs.items()},
+    )
+    tiny_tune.measure(entry, torch.device("cpu"))
+    assert entry.tried[entry.best]["num_warps"] == 2
+    assert entry.times == pytest.approx({0: 1.0, 1: 2 / 3, 2: 2.5 / 3})
+    tiny_tune.report(entry)
+    assert "chosen" in capsys.readouterr().out.splitlines()[2]
+
+    monkeypatch.setattr(tiny_tune, "TABLE", tmp_path / "launch.json")
+    (tmp_path / "launch.json").write_text('{"default": {}}')
+    tiny_tune.write("sm_90", entry)
+    written = json.loads((tmp_path / "launch.json").read_text())
+    assert written == {"default": {}, "sm_90": {"rope": {"any": {**present, "num_warps": 2}}}}
+
+
+def test_a_gain_within_the_noise_changes_nothing(tiny_tune, monkeypatch):
+    (entry,) = tiny_tune.entries(["rope"], "sm_90")
+    monkeypatch.setattr(
+        tiny_tune.Clock, "in_turn", lambda self, runs: {name: [1.0] for name in runs}
+    )
+    tiny_tune.measure(entry, torch.device("cpu"))
+    assert entry.best == 0
