@@ -14,13 +14,14 @@ from gpu_lab import TINY, Lab, plan, random_model
 from gpu_runner import Job, Row
 from torch import Tensor
 
-from minboost.boost import Boost, Span
 from minboost.checkpoint import save_weights
 from minboost.config import ModelConfig
 from minboost.decode import Decoder
+from minboost.methods import Boost
 from minboost.model import Transformer
-from minboost.plan import Plan, log_multipliers
+from minboost.plan import Plan, sequence_plan
 from minboost.sampling import Sampling
+from minboost.span import Span
 
 SMALL = {
     "vocab_size": 2048,
@@ -105,7 +106,7 @@ def check_tokens(lab: Lab) -> Iterator[Row]:
     count = 3 if lab.dry else 32
     theirs, against = eager_twin(ours, raw)
     spans = [(Boost(7.0), [Span(2, 9)]), (Boost(0.3), [Span(6, 12)])]
-    boost = Plan.build([log_multipliers(spans, **config.size)], **config.size, device=lab.device)
+    boost = Plan.build([sequence_plan(spans, **config.size)], **config.size, device=lab.device)
     differ, changed = [], False
     prompts = lab.prompts(config, (14,) if lab.dry else (14, 23, 200), seed=11)
     for prompt in prompts:

@@ -12,11 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .boost import Boost, Span
     from .errors import InputError, MinboostError, ModelError
     from .lm import LM
     from .loading import load
+    from .methods import Boost, Guide, Latent, Pasta, Spotlight
     from .request import Generation, Request
+    from .span import Span
 
 __version__ = "0.1.0"
 
@@ -24,23 +25,31 @@ __all__ = [
     "LM",
     "Boost",
     "Generation",
+    "Guide",
     "InputError",
+    "Latent",
     "MinboostError",
     "ModelError",
+    "Pasta",
     "Request",
     "Span",
+    "Spotlight",
     "load",
 ]
 
 _HOME = {
     "LM": "lm",
-    "Boost": "boost",
+    "Boost": "methods",
     "Generation": "request",
+    "Guide": "methods",
     "InputError": "errors",
+    "Latent": "methods",
     "MinboostError": "errors",
     "ModelError": "errors",
+    "Pasta": "methods",
     "Request": "request",
-    "Span": "boost",
+    "Span": "span",
+    "Spotlight": "methods",
     "load": "loading",
 }
 

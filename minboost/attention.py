@@ -5,7 +5,8 @@ The equation (docs/equation.md): for query head h, query position i and key posi
     logit[h, i, j] = scale · q_i·k_j + Σ_n log_multiplier[h, n] · [start_n ≤ j < stop_n]
 
 then the causal or sliding-window mask, then softmax. Adding log(m) to a key's logit is the same as
-multiplying its softmax weight by m and renormalising the row.
+multiplying its softmax weight by m and renormalising the row. A target mass adds to that what each
+row and head needs to reach it (target_mass.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .attention_sdpa import sdpa
 from .errors import InputError
 from .impl import choose
 from .span_bias import SpanBias, visible
+from .target_mass import raise_span
 
 
 def attention(
@@ -31,7 +33,7 @@ def attention(
     return_mass: bool = False,
     impl: str = "auto",
 ) -> tuple[Tensor, Tensor | None]:
-    """Causal attention with a boost on spans of keys.
+    """Causal attention with a boost, or a target mass, on spans of keys.
 
     Args:
         q: (B, H, T, D). Row t of sequence b stands at absolute position query_start[b] + t.
@@ -84,7 +86,11 @@ def reference(
     if dense is not None:
         logits = logits + dense[:, :, None]
     hidden = ~visible(T, 0, S, query_start, window, q.device)
-    weights = logits.masked_fill(hidden[:, None], float("-inf")).softmax(dim=-1)
+    logits = logits.masked_fill(hidden[:, None], float("-inf"))
+    if bias is not None and bias.target is not None:
+        union = bias.union(0, S)[:, None, None]
+        logits = raise_span(logits, union, bias.target[:, :, None, None], bias.form)
+    weights = logits.softmax(dim=-1)
     mass = None
     if return_mass:
         assert bias is not None
@@ -117,10 +123,16 @@ def _check(
         )
     if return_mass and bias is None:
         raise InputError("return_mass needs a bias that names the spans")
-    if bias is not None and bias.log_multiplier is not None:
-        expected = (q.shape[0], q.shape[1], bias.start.shape[1])
-        if tuple(bias.log_multiplier.shape) != expected:
-            raise InputError(
-                f"log_multiplier must be (B, H, N) = {expected}, "
-                f"got {tuple(bias.log_multiplier.shape)}"
-            )
+    if bias is not None:
+        B, H, N = q.shape[0], q.shape[1], bias.start.shape[1]
+        for name, given, letters, expected in (
+            ("log_multiplier", bias.log_multiplier, "B, H, N", (B, H, N)),
+            ("target", bias.target, "B, H", (B, H)),
+            ("targeted", bias.targeted, "B, N", (B, N)),
+        ):
+            if given is not None and tuple(given.shape) != expected:
+                raise InputError(
+                    f"{name} must be ({letters}) = {expected}, got {tuple(given.shape)}"
+                )
+        if (bias.target is None) != (bias.targeted is None):
+            raise InputError("target and targeted go together: one was given without the other")

@@ -4,6 +4,8 @@ Prefill widens q and k by one channel a span: q holds log_multiplier/scale there
 span's keys and 0 elsewhere, so q'·k' carries the bias, the fused causal kernel runs unchanged, and
 memory stays linear in T. The values widen by the same channels; filled with the spans' indicators,
 they come out of the kernel as the attention mass on each span, for nothing.
+
+A target mass takes a second call, over the keys of the span alone, and joins the two outputs.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .span_bias import SpanBias, visible
+from .target_mass import raise_span, shares
 
 QUERY_BLOCK = 256  # query rows at a time where a mask has to be written out
 CHANNEL_MULTIPLE = 8  # head dims that fused kernels accept
@@ -33,8 +36,10 @@ def sdpa(
         return _one_row(q, k, v, query_start, window, bias, scale, return_mass)
     D = q.shape[3]
     boosted = bias is not None and bias.log_multiplier is not None
-    if bias is None or not (boosted or return_mass):
+    if bias is None or not (bias.steers or return_mass):
         return _rows(q, k, v, query_start, window, scale), None
+    if bias.target is not None:
+        return _targeted(q, k, v, query_start, window, bias, bias.target, scale, return_mass)
     wide_q, wide_k = _widen(q, k, bias, scale)
     indicator = F.pad(_values(bias, v), (0, wide_k.shape[3] - D - bias.start.shape[1]))
     if boosted:
@@ -48,6 +53,53 @@ def sdpa(
         _rows(q, k, v, query_start, window, scale),
         mass[..., : bias.start.shape[1]].float(),
     )
+
+
+def _targeted(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    query_start: int | Tensor,
+    window: int | None,
+    bias: SpanBias,
+    target: Tensor,
+    scale: float,
+    return_mass: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Rows that reach a target mass: those without it, joined with those over the span alone."""
+    B, H, T, D = q.shape
+    N = bias.start.shape[1]
+    union = bias.union(0, k.shape[2])  # (B, S)
+    # The spans' indicators and the union's are values too, and so come out as masses.
+    wide_v = torch.cat((v, _values(bias, v), _as_values(union[..., None], v)), -1)
+    wide_q, wide_k = q, k
+    if bias.log_multiplier is not None:
+        wide_q, wide_k = _widen(q, k, bias, scale)
+    width = max(wide_q.shape[3], wide_v.shape[3])
+    width += -width % CHANNEL_MULTIPLE
+    wide_q, wide_k, wide_v = (F.pad(x, (0, width - x.shape[3])) for x in (wide_q, wide_k, wide_v))
+    everything = _rows(wide_q, wide_k, wide_v, query_start, window, scale)[..., : D + N + 1].float()
+
+    at = union.int().argsort(dim=1, descending=True, stable=True)  # the span's keys come first
+    at = at[:, : max(1, int(union.sum(1).max()))]  # (B, M)
+    real = union.gather(1, at)
+    span_k, span_v = (
+        x.gather(2, at[:, None, :, None].expand(-1, x.shape[1], -1, width))
+        for x in (wide_k, wide_v)
+    )
+    out = torch.empty(B, H, T, D + N + 1, device=q.device)
+    for a in range(0, T, QUERY_BLOCK):
+        b = min(a + QUERY_BLOCK, T)
+        seen = visible(b - a, 0, k.shape[2], query_start + a, window, q.device)  # (1 or B, T, S)
+        seen = seen.expand(B, -1, -1).gather(2, at[:, None].expand(-1, b - a, -1)) & real[:, None]
+        some = seen.any(-1, keepdim=True)  # (B, T, 1)
+        # A row that sees nothing of the span attends to all of it, finitely, and is not used.
+        alone = _grouped(wide_q[:, :, a:b], span_k, span_v, scale, mask=seen | ~some)
+        alone, rows = alone[..., : D + N + 1].float(), everything[:, :, a:b]
+        c, more = shares(rows[..., -1:], some[:, None], target[:, :, None, None], bias.form)
+        out[:, :, a:b] = c * rows + more * alone
+    mass = out[..., D : D + N].clone() if return_mass else None
+    return out[..., :D].to(q.dtype), mass
 
 
 def _widen(q: Tensor, k: Tensor, bias: SpanBias, scale: float) -> tuple[Tensor, Tensor]:
@@ -72,7 +124,11 @@ def _widen(q: Tensor, k: Tensor, bias: SpanBias, scale: float) -> tuple[Tensor, 
 
 def _values(bias: SpanBias, v: Tensor) -> Tensor:
     """(B, H_kv, S, N): the spans' indicators as values."""
-    return bias.indicator(0, v.shape[2]).to(v.dtype)[:, None].expand(-1, v.shape[1], -1, -1)
+    return _as_values(bias.indicator(0, v.shape[2]), v)
+
+
+def _as_values(indicator: Tensor, v: Tensor) -> Tensor:
+    return indicator.to(v.dtype)[:, None].expand(-1, v.shape[1], -1, -1)
 
 
 def _rows(
@@ -153,11 +209,18 @@ def _one_row(
     if mask is not None:
         mask = mask.reshape(B, H_kv, -1, last - first)
     mass = None
-    if return_mass:
-        assert bias is not None
+    aimed = bias is not None and bias.target is not None
+    if bias is not None and (return_mass or aimed):
         logits = scale * (q.float() @ k.float().transpose(2, 3))  # (B, H_kv, G, S)
-        weights = (logits if mask is None else logits + mask).softmax(dim=-1)
-        mass = (weights @ bias.indicator(first, last).float()[:, None]).reshape(B, H, 1, -1)
+        logits = logits if mask is None else logits + mask
+        if bias.target is not None:
+            union = bias.union(first, last)[:, None, None]
+            logits = raise_span(logits, union, bias.target.view(B, H_kv, -1, 1), bias.form)
+        weights = logits.softmax(dim=-1)
+        if return_mass:
+            mass = (weights @ bias.indicator(first, last).float()[:, None]).reshape(B, H, 1, -1)
+        if aimed:
+            return (weights @ v.float()).to(q.dtype).reshape(B, H, 1, D), mass
     if mask is not None and q.device.type != "cpu":
         mask = mask.to(q.dtype)  # only the CPU kernel takes a float32 mask beside 16-bit inputs
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)

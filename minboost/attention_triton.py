@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .effects import EXACT
 from .impl import on
 from .kernels.decode import decode
 from .kernels.prefill import prefill
@@ -30,10 +31,11 @@ def triton_attention(
         strength = bias.log_multiplier
         if strength is None:
             strength = torch.zeros(B, H, bias.start.shape[1], device=q.device)
-        segments = Segments.cut(bias.start, bias.stop, strength, k.shape[2])
+        segments = Segments.cut(bias.start, bias.stop, strength, k.shape[2], bias.targeted)
     return in_segments(
-        q, k, v, segments, start=query_start, window=window, scale=scale, return_mass=return_mass
-    )
+        q, k, v, segments, start=query_start, window=window, scale=scale, return_mass=return_mass,
+        target=None if bias is None else bias.target, form=EXACT if bias is None else bias.form,
+    )  # fmt: skip
 
 
 def in_segments(
@@ -46,6 +48,8 @@ def in_segments(
     window: int | None,
     scale: float,
     return_mass: bool,
+    target: Tensor | None = None,
+    form: str = EXACT,
 ) -> tuple[Tensor, Tensor | None]:
     """``triton_attention`` with the spans cut already; ``start`` is its ``query_start``."""
     if isinstance(start, int):  # filled on the device: a copy from the host would wait for it
@@ -54,6 +58,7 @@ def in_segments(
     start = start.expand(q.shape[0]).contiguous()
     with on(q.device):
         out, mass = kernel(
-            q, k, v, start, segments, scale=scale, window=window, return_mass=return_mass
-        )
+            q, k, v, start, segments, scale=scale, window=window, return_mass=return_mass,
+            target=target, form=form,
+        )  # fmt: skip
     return out, mass

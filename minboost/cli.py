@@ -7,8 +7,8 @@ import sys
 import click
 
 from . import __version__
+from .commands.program import run_command
 from .generate import command as generate
-from .generate import run_command
 
 
 @click.group()

@@ -121,7 +121,7 @@ class Decoder:
         yield first.tolist()
         if self.max_new_tokens == 1:
             return
-        with borrowed_step(self.model, len(self.prompts), sampler.kind) as step:
+        with borrowed_step(self.model, len(self.prompts), sampler.kind, frame) as step:
             step.begin(frame, self.positions, first, sampler, graph=graph)
             pending = on_its_way(step.run(sampler.draws()))
             for _ in range(self.max_new_tokens - 2):

@@ -2,7 +2,7 @@
 
 Nothing in it depends on host values: tokens, positions, the frame (cache, spans, strengths) and
 the sampling settings lie in tensors that keep their place. So one capture serves every run of its
-batch size and kind of sampling, whatever its boost, spans and lengths.
+batch size, kind of sampling and kind of frame, whatever its boost, spans and lengths.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ class DeviceStep:
 
     def _take(self, frame: Frame, positions: Tensor, tokens: Tensor, sampler: Sampler) -> None:
         if self.frame is None:
-            self.frame = Frame(frame.table.clone(), frame.workspace)
+            self.frame = frame.twin()
         # The table's addresses stay valid as long as the run holds its own frame.
-        self.frame.table.copy_(frame.table)
+        self.frame.copy_(frame)
         self.positions.copy_(positions)
         self.tokens.copy_(tokens)
         self.sampler.copy_(sampler)
@@ -119,14 +119,14 @@ class DeviceStep:
 
 
 @contextmanager
-def borrowed_step(model: Transformer, batch: int, kind: Kind) -> Iterator[DeviceStep]:
-    """A step of the model that no other run is using, kept with its graph for the next run."""
+def borrowed_step(model: Transformer, batch: int, kind: Kind, frame: Frame) -> Iterator[DeviceStep]:
+    """A step for runs of the frame's kind that no other run is using, kept for the next one."""
     # Weights that have been replaced or moved need new captures; the old ones would read freed
     # memory.
     weights = tuple(parameter.data_ptr() for parameter in model.parameters())
     for other in [key for key in model.device_steps if key[0] != weights]:
         del model.device_steps[other]
-    free = model.device_steps.setdefault((weights, batch, kind), [])
+    free = model.device_steps.setdefault((weights, batch, kind, frame.kind), [])
     try:
         step = free.pop()
     except IndexError:

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .boost import Span, check_span
 from .config import ModelConfig
 from .errors import InputError
+from .methods import Latent
 from .model import Transformer
-from .plan import Plan, log_multipliers
+from .plan import Plan, sequence_plan
 from .prompt import Prompt
-from .request import Boosts, Generation, Request, as_boosts
+from .request import Boosts, Generation, Request, as_methods
 from .run import Run
+from .span import Span, check_span
 from .tokenizer import Tokenizer
 
 
@@ -71,7 +72,8 @@ class LM:
         Args:
             query: what is asked.
             instruction: what the model is told to do; None for none.
-            boost: one or several; None is the plain model.
+            boost: ``Boost``, ``Pasta``, ``Guide``, ``Spotlight``, ``Latent``, or several of them
+                together; None is the plain model.
             role: where the instruction stands: "system", "user" (in front of the query), or "raw"
                 (no chat template).
             max_new_tokens: the answer's length at most, cut to what the context leaves.
@@ -181,17 +183,18 @@ class LM:
         if spans is not None and boost is None:
             raise InputError("spans were given without a boost")
         where = None if spans is None else [spans] if isinstance(spans, Span) else list(spans)
-        placed = [
-            (
-                item,
-                [check_span(span, len(ids)) for span in ([item.span] if where is None else where)],
-            )
-            for item in as_boosts(boost)
-        ]
-        size = self.config.size
+        placed = []
+        for method in as_methods(boost):
+            named = [method.span] if where is None else where
+            if isinstance(method, Latent):
+                named = []
+            placed.append((method, [check_span(span, len(ids)) for span in named]))
         plan = None
         if placed:
-            plan = Plan.build([log_multipliers(placed, **size)], **size, device=self.device)
+            sequence = sequence_plan(
+                placed, tokens=len(ids), hidden_size=self.config.hidden_size, **self.config.size
+            )
+            plan = Plan.build([sequence], **self.config.size, device=self.device)
         return self.model.logits(self.model(ids[None], plan=plan).hidden)[0]
 
     def _run(self, requests: Sequence[Request], measure_mass: bool) -> Run:

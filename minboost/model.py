@@ -14,6 +14,7 @@ from .impl import on
 from .layers import MLP, Embedding, Linear, RMSNorm, SelfAttention
 from .ops import Frame, Ops, Step, ops
 from .plan import Plan
+from .residual import Stream
 from .rope import RotaryEmbedding
 
 
@@ -70,6 +71,7 @@ class Transformer(nn.Module):
         frame: Frame | None = None,
         last: Tensor | None = None,
         return_mass: bool = False,
+        stream: Stream | None = None,
     ) -> Output:
         """Run ``ids`` (B, T), which stand at positions start … start + T - 1.
 
@@ -83,7 +85,26 @@ class Transformer(nn.Module):
             last: (B,) the row of each sequence's last token; what follows it is padding, and only
                 this row is returned. By default all rows are, and none is padding.
             return_mass: also return the attention mass on the plan's spans, for the rows returned.
+            stream: sees, and may change, the residual stream between the layers (residual.py); by
+                default what the plan steers it with.
         """
+        x, step = self.begin(
+            ids, cache=cache, start=start, keys=keys, plan=plan, frame=frame, last=last
+        )
+        return self.blocks(x, step, last=last, return_mass=return_mass, stream=stream)
+
+    def begin(
+        self,
+        ids: Tensor,
+        *,
+        cache: KVCache | None = None,
+        start: int | Tensor = 0,
+        keys: int | None = None,
+        plan: Plan | None = None,
+        frame: Frame | None = None,
+        last: Tensor | None = None,
+    ) -> tuple[Tensor, Step]:
+        """The stream that a forward begins with, and what its layers share; as ``forward``."""
         if keys is None:
             assert isinstance(start, int) or frame is not None, (
                 "per-sequence starts need the number of keys"
@@ -95,12 +116,30 @@ class Transformer(nn.Module):
             x, cos, sin = self.ops.embed(
                 ids, self.embed_tokens, self._rotary, start=start, last=last
             )
-            step = Step(cos, sin, start, keys, cache, plan, frame)
-            masses: list[Tensor] = []
-            for block in self.layers:
-                x, mass = block(x, step, self.ops, last, return_mass)
+        return x, Step(cos, sin, start, keys, cache, plan, frame)
+
+    def blocks(
+        self,
+        x: Tensor,
+        step: Step,
+        *,
+        first: int = 0,
+        last: Tensor | None = None,
+        return_mass: bool = False,
+        stream: Stream | None = None,
+    ) -> Output:
+        """Run the layers from ``first`` on, over the stream (B, T, hidden_size) that enters it."""
+        stream = stream or step.residual
+        masses: list[Tensor] = []
+        with on(x.device):
+            if stream is not None and first == 0:
+                x = stream(0, x)
+            for layer in range(first, len(self.layers)):
+                x, mass = self.layers[layer](x, step, self.ops, last, return_mass)
                 if mass is not None:
                     masses.append(mass)
+                if stream is not None:
+                    x = stream(layer + 1, x)
         if last is not None:
             x = x[torch.arange(x.shape[0], device=x.device), last][:, None]
         return Output(x, torch.stack(masses) if return_mass else None)

@@ -16,6 +16,7 @@ from torch import Tensor
 from .cache import KVCache
 from .layers import Embedding, Linear, RMSNorm, SelfAttention
 from .plan import Plan
+from .residual import Residual
 from .rope import RotaryEmbedding
 
 KV = tuple[Tensor, Tensor]  # keys and values, each (B, H_kv, S, D)
@@ -26,12 +27,31 @@ class Frame:
     """What the decode kernels read from device memory: where a run's cache and plan lie.
 
     ``table`` is kernels/frame.py's; ``workspace`` what the kernels share between launches;
-    ``holds`` keeps alive what the table points to.
+    ``holds`` keeps alive what the table points to. ``targets`` is the form of the target masses
+    that the table points to, None without; ``residual`` the plan's.
     """
 
     table: Tensor
     workspace: object
     holds: tuple[object, ...] = ()
+    targets: str | None = None
+    residual: Residual | None = None
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What a captured step is made for: other frames of the same kind go through it too."""
+        return self.targets, None if self.residual is None else self.residual.kind
+
+    def twin(self) -> Frame:
+        """A frame with tensors of its own, which ``copy_`` fills; the workspace is shared."""
+        residual = None if self.residual is None else self.residual.clone()
+        return Frame(self.table.clone(), self.workspace, (), self.targets, residual)
+
+    def copy_(self, other: Frame) -> None:
+        """Point to what ``other``, of the same kind, points to; it must keep that alive."""
+        self.table.copy_(other.table)
+        if self.residual is not None and other.residual is not None:
+            self.residual.copy_(other.residual)
 
 
 @dataclass(frozen=True)
@@ -45,6 +65,13 @@ class Step:
     cache: KVCache | None
     plan: Plan | None
     frame: Frame | None
+
+    @property
+    def residual(self) -> Residual | None:
+        """What steers the residual stream."""
+        if self.frame is not None:
+            return self.frame.residual
+        return None if self.plan is None else self.plan.residual
 
 
 class Ops(Protocol):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .attention_triton import in_segments
 from .cache import KVCache
+from .effects import EXACT
 from .errors import InputError
 from .kernels import decode
 from .kernels.embed import embed
@@ -105,8 +106,10 @@ class TritonOps(TorchOps):
         return_mass: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         if kv is not None:
-            segments = self._segments(step.plan, len(q), attn.heads, q.device, return_mass)
+            plan = step.plan
+            segments = self._segments(plan, len(q), attn.heads, q.device, return_mass)
             bias = segments.bias[attn.layer if len(segments.bias) > 1 else 0]
+            aim = None if plan is None else plan.layers[attn.layer]
             return in_segments(
                 q,
                 *kv,
@@ -115,6 +118,8 @@ class TritonOps(TorchOps):
                 window=attn.window,
                 scale=attn.head_dim**-0.5,
                 return_mass=return_mass,
+                target=None if aim is None else aim.target,
+                form=EXACT if aim is None else aim.form,
             )
         assert step.frame is not None
         assert not return_mass
@@ -126,6 +131,7 @@ class TritonOps(TorchOps):
             kv_heads=attn.kv_heads,
             scale=attn.head_dim**-0.5,
             window=attn.window,
+            targets=step.frame.targets,
             workspace=step.frame.workspace,
         )
         return out, None
@@ -167,10 +173,13 @@ class TritonOps(TorchOps):
         segments = self._segments(plan, B, heads, cache.k.device, watched=False)
         bias = segments.bias.expand(L, -1, -1, -1).contiguous()
         segments = replace(segments, bias=bias)
+        target = None if plan is None else plan.target
         return Frame(
-            table=frame(cache.k, cache.v, segments),
+            table=frame(cache.k, cache.v, segments, target),
             workspace=decode.workspace(B, heads, kv_heads, D, cache.k.device),
-            holds=(cache, segments),
+            holds=(cache, segments, target),
+            targets=None if plan is None or target is None else plan.form,
+            residual=None if plan is None else plan.residual,
         )
 
     def _segments(
@@ -180,14 +189,16 @@ class TritonOps(TorchOps):
 
         ``watched``: cut even where nothing is boosted, because the spans' mass is asked for.
         """
-        if plan is None or not (plan.boosts or watched):
+        if plan is None or not (plan.steers_attention or watched):
             key = (B, H, device)
             if key not in self._plain:
                 none = Segments.none(B, H, NO_END, device)
                 self._plain[key] = replace(none, bias=none.bias[None])
             return self._plain[key]
         if plan not in self._cut:
-            self._cut[plan] = Segments.cut(plan.start, plan.stop, plan.strength, NO_END)
+            self._cut[plan] = Segments.cut(
+                plan.start, plan.stop, plan.strength, NO_END, plan.targeted
+            )
         return self._cut[plan]
 
 

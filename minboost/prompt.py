@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .boost import Span
 from .chat_template import ChatTemplate, TemplateError
 from .errors import InputError, ModelError
+from .span import Span
 from .tokenizer import Tokenizer
 
 ROLES = ("system", "user", "raw")
@@ -36,6 +36,8 @@ class Prompt:
     """The characters of ``text`` behind each token."""
     regions: tuple[Region, ...] = field(repr=False)
     """The characters of ``text`` that are the user's own."""
+    sources: dict[str, tuple[str, Region]] = field(repr=False)
+    """The user's "instruction" and "query" as given, and where in ``text`` each first stands."""
 
     @property
     def prefix(self) -> Span:
@@ -58,6 +60,13 @@ class Prompt:
         if not spans:
             raise InputError(f"the text {text!r} does not occur in the instruction or the query")
         return spans
+
+    def within(self, name: str, start: int, stop: int) -> Span:
+        """The tokens of characters ``[start, stop)`` of the "instruction" or "query" as given."""
+        given, (first, last) = self.sources[name]
+        trimmed = given.find(self.text[first:last])  # white space that the template took off
+        region = (max(first, first + start - trimmed), min(last, first + stop - trimmed))
+        return _span(self.offsets, region, repr(given[start:stop]))
 
 
 def build_prompt(
@@ -133,6 +142,10 @@ def build_prompt(
         notes=tuple(notes),
         offsets=encoding.offsets,
         regions=regions,
+        sources={
+            name: (given, places[0])
+            for name, given, places in zip(names, texts, layout.places, strict=True)
+        },
     )
 
 

@@ -8,17 +8,21 @@ from typing import Any
 
 from torch import Tensor
 
-from .boost import Boost, Span
 from .errors import InputError
+from .methods import Method
 from .prompt import Prompt
 from .sampling import Sampling
+from .span import Span
 
-Boosts = Boost | Sequence[Boost] | None
+Boosts = Method | Sequence[Method] | None
+"""What steers a request: one method, several together, or None for the plain model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One thing to generate. Sampling fields as in ``Sampling``; ``boost`` None is plain.
+    """One thing to generate. Sampling fields as in ``Sampling``.
+
+    ``boost`` is a method of ``minboost.methods``, or several; None is the plain model.
 
     ``role`` places the instruction: "system", "user" (in front of the query) or "raw" (no chat
     template). ``stop`` strings end the answer and are not part of it.
@@ -42,8 +46,8 @@ class Request:
         return Sampling(**{field.name: getattr(self, field.name) for field in fields(Sampling)})
 
     @property
-    def boosts(self) -> tuple[Boost, ...]:
-        return as_boosts(self.boost)
+    def methods(self) -> tuple[Method, ...]:
+        return as_methods(self.boost)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +67,7 @@ class Stats:
 class Mass:
     """Attention mass on the instruction at the prompt's last position, per layer and head.
 
-    ``baseline`` and ``boosted`` are (L, H) float32, without and with the boost.
+    ``baseline`` and ``boosted`` are (L, H) float32, without and with what steers the request.
     """
 
     baseline: Tensor
@@ -72,7 +76,10 @@ class Mass:
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """What came out, and what was done to get it."""
+    """What came out, and what was done to get it.
+
+    ``boosted_heads`` and ``boosted_spans`` say where the attention was steered.
+    """
 
     text: str
     ids: tuple[int, ...]
@@ -85,15 +92,16 @@ class Generation:
     attention_mass: Mass | None = None
 
 
-def as_boosts(boost: Boosts) -> tuple[Boost, ...]:
-    """None, one boost or several, as a tuple; InputError for anything else, an empty list too."""
+def as_methods(boost: Boosts) -> tuple[Method, ...]:
+    """None, one method or several, as a tuple; InputError for all else, an empty list too."""
     if boost is None:
         return ()
-    boosts: tuple[Any, ...] = (boost,)
+    methods: tuple[Any, ...] = (boost,)
     if isinstance(boost, Iterable):
-        boosts = tuple(boost)
-    if not boosts or not all(isinstance(item, Boost) for item in boosts):
+        methods = tuple(boost)
+    if not methods or not all(isinstance(item, Method) for item in methods):
         raise InputError(
-            f"boost must be a Boost or a list of at least one, got {boost!r}; None is plain"
+            "boost must be a Boost or another method, or a list of at least one, "
+            f"got {boost!r}; None is plain"
         )
-    return boosts
+    return methods

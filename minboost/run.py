@@ -8,12 +8,12 @@ from collections.abc import Generator, Sequence
 import torch
 
 from .answer import Answer
-from .boost import Boost, Span, check_span
-from .checks import as_integer, as_text
+from .checks import as_integer
 from .decode import Decoder
 from .errors import InputError, ModelError
 from .model import Transformer
-from .plan import Plan, boosted_heads, log_multipliers
+from .placement import place
+from .plan import Plan, sequence_plan
 from .prompt import Prompt, build_prompt
 from .request import Generation, Mass, Request, Stats
 from .sampling import BROKEN
@@ -40,7 +40,11 @@ class Run:
         self.config = model.config
         self.device = model.embed_tokens.weight.device
         self.requests = requests
-        self.prompts = [_prompt(tokenizer, r, self.config.vocab_size) for r in requests]
+        written = [place(r.methods, instruction=r.instruction, query=r.query) for r in requests]
+        self.prompts = [
+            _prompt(tokenizer, request.role, texts.instruction, texts.query, self.config.vocab_size)
+            for request, texts in zip(requests, written, strict=True)
+        ]
         fitted = [
             _fit(request, prompt, self.config.context_length)
             for request, prompt in zip(requests, self.prompts, strict=True)
@@ -49,23 +53,21 @@ class Run:
         self.notes = [
             (*prompt.notes, *notes) for prompt, (_, notes) in zip(self.prompts, fitted, strict=True)
         ]
-        placed = [
-            [(boost, resolve_spans(boost, prompt)) for boost in request.boosts]
-            for request, prompt in zip(requests, self.prompts, strict=True)
-        ]
-        strengths = [
-            log_multipliers(
-                boosts, watch=prompt.instruction if measure_mass else None, **self.config.size
+        plans = [
+            sequence_plan(
+                texts.spans(prompt),
+                tokens=len(prompt.ids),
+                watch=prompt.instruction if measure_mass else None,
+                hidden_size=self.config.hidden_size,
+                **self.config.size,
             )
-            for boosts, prompt in zip(placed, self.prompts, strict=True)
+            for texts, prompt in zip(written, self.prompts, strict=True)
         ]
-        self.heads = [boosted_heads(spans) for spans in strengths]
-        self.spans = [
-            tuple(span for span, strength in spans.items() if strength.any()) for spans in strengths
-        ]
+        self.heads = [plan.heads for plan in plans]
+        self.spans = [plan.spans for plan in plans]
         self.plan = None
-        if any(strengths):
-            self.plan = Plan.build(strengths, **self.config.size, device=self.device)
+        if not all(plan.empty for plan in plans):
+            self.plan = Plan.build(plans, **self.config.size, device=self.device)
         eos_ids = self.config.eos_token_ids or tokenizer.eos_ids
         self.answers = [
             Answer(tokenizer, eos_ids=eos_ids, stop=r.stop, max_new_tokens=limit)
@@ -168,15 +170,10 @@ class Run:
         ]
 
 
-def _prompt(tokenizer: Tokenizer, request: Request, vocab_size: int) -> Prompt:
-    if request.instruction is not None:
-        as_text("instruction", request.instruction)
-    prompt = build_prompt(
-        tokenizer,
-        instruction=request.instruction,
-        query=as_text("query", request.query),
-        role=request.role,
-    )
+def _prompt(
+    tokenizer: Tokenizer, role: str, instruction: str | None, query: str, vocab_size: int
+) -> Prompt:
+    prompt = build_prompt(tokenizer, instruction=instruction, query=query, role=role)
     if max(prompt.ids) >= vocab_size:
         name = tokenizer.decode([max(prompt.ids)], skip_special_tokens=False)
         raise ModelError(
@@ -184,19 +181,6 @@ def _prompt(tokenizer: Tokenizer, request: Request, vocab_size: int) -> Prompt:
             f"{vocab_size} tokens: tokenizer.json and config.json do not belong together"
         )
     return prompt
-
-
-def resolve_spans(boost: Boost, prompt: Prompt) -> list[Span]:
-    """The token spans of ``prompt`` that ``boost`` names; InputError where there are none."""
-    if isinstance(boost.span, Span):
-        return [check_span(boost.span, len(prompt.ids))]
-    if boost.span in ("instruction", "prefix"):
-        if prompt.instruction is None:
-            raise InputError(
-                f"the boost is on the {boost.span}, but the request has no instruction"
-            )
-        return [prompt.instruction if boost.span == "instruction" else prompt.prefix]
-    return prompt.find(boost.span)
 
 
 def peak_memory(device: torch.device) -> int | None:

@@ -39,6 +39,15 @@ KEYS: dict[str, str | None] = {
     "instaboost.layers": "layers",
     "instaboost.head_boost_percentage": "head_boost_percentage",
     "instaboost.heads": "heads",
+    "method": "method",
+    "pasta.alpha": "alpha",
+    "pasta.scale_position": "scale_position",
+    "guide.delta": "delta",
+    "spotlight.target": "target",
+    "spotlight.form": "form",
+    "latent.factor": "factor",
+    "latent.directions": "directions",
+    "latent.direction": "direction",
     "generation.role": "role",
     "generation.max_new_tokens": "max_new_tokens",
     "generation.temperature": "temperature",
@@ -176,6 +185,8 @@ def describe(ctx: click.Context, config: Path | None, from_dotenv: set[str]) -> 
     """What applies and where each value comes from, one line an option; tokens are not options."""
     lines = [f"# config file: {config or 'none'}"]
     for option in dict.fromkeys(name for name in KEYS.values() if name):
+        if option not in ctx.params:
+            continue  # another command's
         where = SOURCES.get(source(ctx, option), "default")
         if where == "environment" and f"{PREFIX}_{option.upper()}" in from_dotenv:
             where = ".env"

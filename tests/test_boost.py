@@ -11,10 +11,11 @@ import pytest
 import torch
 from hypothesis import given
 
-from minboost.boost import Boost, Span, check_span
 from minboost.errors import InputError
 from minboost.head_choice import parse_heads
-from minboost.plan import Plan, boosted_heads, log_multipliers
+from minboost.methods import Boost
+from minboost.plan import Plan, sequence_plan
+from minboost.span import Span, check_span
 
 from .conftest import load
 
@@ -190,7 +191,7 @@ def test_a_layer_without_a_strength_gets_no_bias():
     size = {"n_layers": 3, "n_heads": 2}
 
     def biased(boost):
-        strengths = log_multipliers([(boost, [Span(0, 2)])], **size)
+        strengths = sequence_plan([(boost, [Span(0, 2)])], **size)
         plan = Plan.build([strengths], **size, device=CPU)
         return [layer.log_multiplier is not None for layer in plan.layers]
 
@@ -200,7 +201,7 @@ def test_a_layer_without_a_strength_gets_no_bias():
 
 def test_a_boost_on_no_span_is_refused():
     with pytest.raises(InputError, match="touches no token"):
-        log_multipliers([(Boost(), [])], n_layers=2, n_heads=2)
+        sequence_plan([(Boost(), [])], n_layers=2, n_heads=2)
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +214,7 @@ def run(checkpoint):
     def get(*boosts):
         size, plan = model.config.size, None
         if boosts:
-            strengths = log_multipliers([(b, [s]) for b, s in boosts], **size)
+            strengths = sequence_plan([(b, [s]) for b, s in boosts], **size)
             plan = Plan.build([strengths], **size, device=CPU)
         return model.logits(model(ids, plan=plan).hidden)
 
@@ -242,16 +243,17 @@ def test_m_and_its_inverse_cancel(run):
 
 def test_one_boost_acts_on_a_key_once_however_many_of_its_spans_hold_it():
     spans = [Span(4, 9), Span(2, 6), Span(4, 9), Span(9, 11)]
-    strengths = log_multipliers([(Boost(3.0), spans)], n_layers=1, n_heads=1)
+    strengths = sequence_plan([(Boost(3.0), spans)], n_layers=1, n_heads=1).strengths
     assert set(strengths) == {Span(2, 9), Span(9, 11)}
     assert all(s.item() == pytest.approx(math.log(3)) for s in strengths.values())
 
 
 def test_boosts_that_cancel_boost_no_head():
-    strengths = log_multipliers(
+    plan = sequence_plan(
         [(Boost(7.0), [Span(0, 2)]), (Boost(1 / 7.0), [Span(0, 2)])], n_layers=2, n_heads=2
     )
-    assert boosted_heads(strengths) == {}
+    assert plan.heads == {}
+    assert plan.spans == ()
 
 
 def test_overlapping_spans_add_their_logs(run):
@@ -276,7 +278,7 @@ def test_heads_and_layers_are_boosted_where_they_were_chosen(checkpoint):
     model = load(checkpoint("qwen3")[0])
     ids = torch.randint(0, 300, (1, 40), generator=torch.Generator().manual_seed(11))
     size = model.config.size
-    strengths = log_multipliers([(Boost(8.0, heads={0: [4]}), [Span(2, 9)])], **size)
+    strengths = sequence_plan([(Boost(8.0, heads={0: [4]}), [Span(2, 9)])], **size)
     plan = Plan.build([strengths], **size, device=CPU)
     with torch.inference_mode():
         boosted = model(ids, plan=plan, return_mass=True).mass[0, 0, :, -1, 0]
@@ -289,5 +291,5 @@ def test_heads_and_layers_are_boosted_where_they_were_chosen(checkpoint):
 
 def test_a_span_inside_another_does_not_shorten_it():
     size = {"n_layers": 1, "n_heads": 1}
-    strengths = log_multipliers([(Boost(2.0), [Span(2, 9), Span(3, 5), Span(8, 11)])], **size)
-    assert list(strengths) == [Span(2, 11)]
+    plan = sequence_plan([(Boost(2.0), [Span(2, 9), Span(3, 5), Span(8, 11)])], **size)
+    assert list(plan.strengths) == [Span(2, 11)]

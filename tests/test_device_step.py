@@ -15,7 +15,7 @@ from minboost import Boost, InputError, ModelError, Request, Span
 from minboost.decode import Decoder
 from minboost.device_step import DeviceStep
 from minboost.layers import RMSNorm
-from minboost.plan import Plan, log_multipliers
+from minboost.plan import Plan, sequence_plan
 from minboost.sampling import Kind, Sampler, Sampling
 
 from . import tiny
@@ -38,8 +38,7 @@ def plan_of(model, multipliers, span=(1, 3)):
     """One boost a sequence, on the same span; None for none."""
     size = model.config.size
     boosts = [
-        log_multipliers([] if m is None else [(Boost(m), [Span(*span)])], **size)
-        for m in multipliers
+        sequence_plan([] if m is None else [(Boost(m), [Span(*span)])], **size) for m in multipliers
     ]
     return Plan.build(boosts, **size, device=DEVICE)
 
@@ -97,7 +96,7 @@ def test_logits_of_prefill_and_of_every_step_are_those_of_the_torch_implementati
             if isinstance(module, RMSNorm):
                 module.eps = 0.5
         size = model.config.size
-        strengths = log_multipliers([(Boost(9.0, layers=[1]), [Span(1, 4)])], **size)
+        strengths = sequence_plan([(Boost(9.0, layers=[1]), [Span(1, 4)])], **size)
         plan = Plan.build([strengths, {}], **size, device=DEVICE)
         run = decoder(model, [[3, *range(40, 62)], [9]], n=5, plan=plan)
         first = run.prefill()[0]

@@ -164,8 +164,11 @@ def test_max_new_tokens_past_the_context_are_cut_aloud(lm):
         ({"max_new_tokens": 0}, "max_new_tokens must be an integer of at least 1, got 0"),
         ({"temperature": -1.0}, "temperature"),
         ({"stop": [""]}, "stop must be a text or texts, none of them empty"),
-        ({"boost": []}, "boost must be a Boost or a list of at least one"),
-        ({"boost": 10}, "boost must be a Boost or a list of at least one, got 10"),
+        ({"boost": []}, "boost must be a Boost or another method, or a list of at least one"),
+        (
+            {"boost": 10},
+            "boost must be a Boost or another method, or a list of at least one, got 10",
+        ),
         ({"query": b"x"}, "query must be a text"),
         ({"stop": [3]}, "a stop string must be a text, got 3"),
         ({"temperature": "hot"}, "temperature must be a finite number, got 'hot'"),

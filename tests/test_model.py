@@ -10,7 +10,7 @@ from minboost import Boost, Span, ops_torch
 from minboost.cache import KVCache
 from minboost.decode import Decoder
 from minboost.layers import RMSNorm
-from minboost.plan import Plan, log_multipliers
+from minboost.plan import Plan, sequence_plan
 
 from .conftest import load
 
@@ -21,7 +21,7 @@ IDS = torch.arange(40, 60)[None]
 def boosted(model):
     """A plan with one strong boost on tokens [4, 9)."""
     size = model.config.size
-    strengths = log_multipliers([(Boost(5.0), [Span(4, 9)])], **size)
+    strengths = sequence_plan([(Boost(5.0), [Span(4, 9)])], **size)
     return Plan.build([strengths], **size, device=CPU)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from minboost.boost import Boost, Span
 from minboost.decode import Decoder
-from minboost.plan import Plan, log_multipliers
+from minboost.methods import Boost
+from minboost.plan import Plan, sequence_plan
+from minboost.span import Span
 
 from . import tiny
 from .conftest import load
@@ -83,7 +84,7 @@ def test_generating_then_scoring_in_one_pass_gives_the_same_logits(checkpoint, n
     size = model.config.size
     plan = None
     if boosted:
-        spans = log_multipliers([(Boost(6.0), [Span(3, 11)])], **size)
+        spans = sequence_plan([(Boost(6.0), [Span(3, 11)])], **size)
         plan = Plan.build([spans], **size, device=torch.device("cpu"))
     prompt = ids(3, 23).tolist()
     tokens, stepwise = greedy(model, prompt, 40, plan)
@@ -104,7 +105,7 @@ def test_a_batch_gives_each_sequence_what_it_gets_alone(checkpoint, name, booste
     boosts = [Boost(8.0), Boost(0.2, layers=[1]), Boost(3.0, heads=0.5)]
     spans = [[Span(0, 9)], [Span(2, 7)], [Span(4, 6), Span(5, 15)]]
     strengths = [
-        log_multipliers([(boost, where)] if boosted else [], **size)
+        sequence_plan([(boost, where)] if boosted else [], **size)
         for boost, where in zip(boosts, spans, strict=True)
     ]
     plan = Plan.build(strengths, **size, device=cpu)

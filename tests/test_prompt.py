@@ -10,10 +10,10 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minboost.boost import Span
 from minboost.chat_template import TemplateError
 from minboost.errors import InputError, ModelError
 from minboost.prompt import Prompt, build_prompt
+from minboost.span import Span
 from minboost.tokenizer import Tokenizer
 
 from .test_chat_template import TEMPLATES

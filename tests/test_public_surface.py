@@ -11,11 +11,15 @@ PUBLIC = {
     "LM",
     "Boost",
     "Generation",
+    "Guide",
     "InputError",
+    "Latent",
     "MinboostError",
     "ModelError",
+    "Pasta",
     "Request",
     "Span",
+    "Spotlight",
     "load",
 }
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("clean_settings")
 
 def test_every_config_key_sets_the_option_of_its_name(tmp_path):
     nested, want = {}, {}
-    renamed = {"random_seed": "seed", "model.name": "model"}
+    renamed = {"random_seed": "seed", "model.name": "model", "method": "method"}
     for number, key in enumerate(key for key, option in settings.KEYS.items() if option):
         section, _, inner = key.partition(".")
         if inner:

@@ -8,9 +8,10 @@ import warnings
 import pytest
 import torch
 
-from minboost.boost import Boost, Span
 from minboost.decode import Decoder
-from minboost.plan import Plan, log_multipliers
+from minboost.methods import Boost
+from minboost.plan import Plan, sequence_plan
+from minboost.span import Span
 
 from . import tiny
 from .conftest import load
@@ -65,7 +66,7 @@ def hooks(boost, size):
 def plan_of(boost, size):
     if boost is None:
         return None
-    strengths = log_multipliers([(boost, [SPAN])], **size)
+    strengths = sequence_plan([(boost, [SPAN])], **size)
     return Plan.build([strengths], **size, device=torch.device("cpu"))
 
 

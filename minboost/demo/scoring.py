@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import torch
 
-from ..boost import Boost, Span
+from ..methods import Boost
 from ..model import Transformer
-from ..plan import Plan, log_multipliers
+from ..plan import Plan, sequence_plan
+from ..span import Span
 from .corpus import Case
 from .examples import IGNORED, Encoder, Example, collate
 
@@ -40,7 +41,7 @@ def _plan(model: Transformer, examples: Sequence[Example], multiplier: float) ->
     size = model.config.size
     boost = Boost(multiplier=multiplier)
     placed = [
-        log_multipliers([] if e.span is None else [(boost, [Span(*e.span)])], **size)
+        sequence_plan([] if e.span is None else [(boost, [Span(*e.span)])], **size)
         for e in examples
     ]
     return Plan.build(placed, **size, device=model.embed_tokens.weight.device)

@@ -1,55 +1,41 @@
-"""What to boost: a span of the prompt, layers, heads, and how strongly."""
+"""What every method has: where it acts, and the effects that it comes to on a prompt."""
 
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
-from .checks import as_integer, as_number
-from .errors import InputError
-from .head_choice import existing, head_list, layer_key, mapped_heads, parse_heads, parse_ranges
-
-
-@dataclass(frozen=True)
-class Span:
-    """Token positions ``[start, stop)`` of one sequence, counted from its first token."""
-
-    start: int
-    stop: int
-
-    def __post_init__(self) -> None:
-        for end in ("start", "stop"):
-            object.__setattr__(self, end, as_integer(f"span {end}", getattr(self, end), -(1 << 62)))
-        if not 0 <= self.start < self.stop:
-            raise InputError(
-                f"span [{self.start}, {self.stop}) is empty or negative: "
-                "0 <= start < stop must hold"
-            )
-
-    def __len__(self) -> int:
-        return self.stop - self.start
+from ..checks import as_number
+from ..effects import Effect
+from ..errors import InputError
+from ..head_choice import existing, head_list, layer_key, mapped_heads, parse_heads, parse_ranges
+from ..span import Span
 
 
-@dataclass(frozen=True)
-class Boost:
-    """Multiply the attention weight on a span by ``multiplier`` and renormalise.
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """A way of steering, and the layers, heads and tokens it is used on.
 
     Attributes:
-        multiplier: m > 0. Above 1 emphasises, below 1 plays down, 1 is the plain model, bit for
-            bit (InstABoost, arXiv 2506.13734).
         layers: "all"; "middle" (``num_middle_layers`` layers from ``start_layer``); a range such as
             "8-12", both ends included, or several, "0-3,6"; or a sequence of layer numbers.
         heads: "all"; a fraction in (0, 1], drawn per layer from ``head_seed``; or a mapping
             {layer: heads}, PASTA's form, which names the layers as well. A text is read by
             ``parse_heads``.
         span: "instruction"; "prefix" (from position 0 to the instruction's end, the form of the
-            paper's code: it takes BOS and the chat header along); a ``Span``; or any other text,
-            each occurrence of which in the instruction and the query is boosted. A token in which
-            it occurs twice is boosted once.
+            InstABoost code: it takes BOS and the chat header along); a ``Span``; or any other
+            text, each occurrence of which in the instruction and the query is meant. A token in
+            which it occurs twice is steered once.
     """
 
-    multiplier: float = 10.0
+    name: ClassVar[str]
+    """The method's name on the command line and in config.yaml."""
+    strength: ClassVar[str]
+    """The field that says how strongly: "multiplier", "alpha", "delta", "target", "factor"."""
+
     layers: str | Sequence[int] = "all"
     heads: str | float | Mapping[int, Sequence[int] | str] = "all"
     span: str | Span = "instruction"
@@ -58,12 +44,6 @@ class Boost:
     num_middle_layers: int = 5
 
     def __post_init__(self) -> None:
-        try:
-            multiplier = as_number("multiplier", self.multiplier)
-        except InputError:
-            multiplier = 0.0
-        if multiplier <= 0:
-            raise InputError(f"multiplier must be a finite number above 0, got {self.multiplier!r}")
         heads = parse_heads(self.heads) if isinstance(self.heads, str) else self.heads
         if isinstance(heads, Mapping):
             heads = {layer_key(layer): head_list(layer, chosen) for layer, chosen in heads.items()}
@@ -78,8 +58,30 @@ class Boost:
             raise InputError(f"span must be a text or a Span, got {self.span!r}")
         if isinstance(self.span, str) and not self.span.strip():
             raise InputError("the span to boost is an empty text")
-        for name, value in (("multiplier", multiplier), ("heads", heads), ("layers", layers)):
-            object.__setattr__(self, name, value)
+        self._set("heads", heads)
+        self._set("layers", layers)
+
+    @abstractmethod
+    def effects(self, spans: Sequence[Span], tokens: int) -> list[Effect]:
+        """What the method does where its ``span`` means ``spans`` in a prompt of ``tokens`` tokens.
+
+        Every effect acts on ``heads_by_layer``, or on ``layer_numbers`` if it knows no heads.
+        """
+
+    @abstractmethod
+    def describe(self, span: str, tokens: str) -> str:
+        """One phrase for people: what was done, for a ``span`` such as "'instruction'" and the
+        ``tokens`` that were steered, such as "[2, 6)"."""
+
+    @classmethod
+    def parameters(cls) -> tuple[str, ...]:
+        """The names of the method's own fields, its strength first."""
+        shared = {field.name for field in fields(Method)}
+        own = [field.name for field in fields(cls) if field.name not in shared]
+        return (cls.strength, *(name for name in own if name != cls.strength))
+
+    def parameter_values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.parameters()}
 
     def heads_by_layer(self, n_layers: int, n_heads: int) -> dict[int, tuple[int, ...]]:
         """The chosen heads of each chosen layer of a model of that size, never empty.
@@ -90,11 +92,11 @@ class Boost:
         if isinstance(self.heads, Mapping):
             chosen = mapped_heads(self.heads, n_layers, n_heads)
             if self.layers != "all":
-                kept = set(self._layer_numbers(n_layers))
+                kept = set(self.layer_numbers(n_layers))
                 chosen = {layer: heads for layer, heads in chosen.items() if layer in kept}
         else:
             chosen = {
-                layer: self._heads_of(layer, n_heads) for layer in self._layer_numbers(n_layers)
+                layer: self._heads_of(layer, n_heads) for layer in self.layer_numbers(n_layers)
             }
         if not any(chosen.values()):
             raise InputError(
@@ -102,7 +104,8 @@ class Boost:
             )
         return chosen
 
-    def _layer_numbers(self, n_layers: int) -> list[int]:
+    def layer_numbers(self, n_layers: int) -> list[int]:
+        """The chosen layers of a model of that size, ascending; InputError where there are none."""
         layers = self.layers
         if isinstance(layers, str):
             if layers == "all":
@@ -137,13 +140,16 @@ class Boost:
         count = max(1, int(n_heads * fraction))
         return tuple(sorted(random.Random(self.head_seed + layer).sample(range(n_heads), count)))
 
+    def _positive(self, name: str) -> None:
+        """Hold field ``name`` to a finite number above 0, as a float."""
+        value = getattr(self, name)
+        try:
+            number = as_number(name, value)
+        except InputError:
+            number = 0.0
+        if number <= 0:
+            raise InputError(f"{name} must be a finite number above 0, got {value!r}")
+        self._set(name, number)
 
-def check_span(span: object, length: int) -> Span:
-    """``span`` itself, if it is a Span that lies in a prompt of ``length`` tokens."""
-    if not isinstance(span, Span):
-        raise InputError(f"on bare ids the span to boost must be a Span, got {span!r}")
-    if span.stop > length:
-        raise InputError(
-            f"span [{span.start}, {span.stop}) does not lie in the prompt of {length} tokens"
-        )
-    return span
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # the dataclass is frozen
