@@ -111,12 +111,16 @@ def _prefills(shape: str, D: int, dtype: torch.dtype) -> list[Example]:
         example("boost window, padded", D * 3 // 4, window=1000),
         example("boost mass cap", mass=True, cap=30.0),
         example("boost mass window", mass=True, window=1000),
+        example("boost target", target=True),
+        example("boost target window, padded", D * 3 // 4, target=True, window=1000),
+        example("boost mass target cap", mass=True, target=True, cap=30.0),
+        example("boost mass target window", mass=True, target=True, window=1000),
     ]
 
 
 def _prefill(
     D: int, dtype: torch.dtype, where: Where, *,
-    mass: bool = False, window: int | None = None, cap: float | None = None,
+    mass: bool = False, target: bool = False, window: int | None = None, cap: float | None = None,
 ) -> Call:  # fmt: skip
     from minboost.kernels.prefill import prefill
     from minboost.kernels.segments import Segments
@@ -126,11 +130,12 @@ def _prefill(
     q = where.randn(1, heads, T, D, dtype=dtype, seed=1)
     k, v = (where.randn(1, max(1, heads // 4), T, D, dtype=dtype, seed=s) for s in (2, 3))
     segments, start = Segments.cut(*_spans(where, heads, T), T), where.integers(0)
+    wanted = torch.full((1, heads), 0.5, device=where.device) if target else None
 
     def run() -> Tensor:
         out, _ = prefill(
             q, k, v, start, segments,
-            scale=D**-0.5, window=window, soft_cap=cap, return_mass=mass,
+            scale=D**-0.5, window=window, soft_cap=cap, return_mass=mass, target=wanted,
         )  # fmt: skip
         return out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -115,6 +116,7 @@ def check_target(lab: Lab) -> Iterator[Row]:
 
 
 def check_prefill(lab: Lab) -> Iterator[Row]:
+    """With a boost, and with a target mass beside it."""
     worst = Worst()
     for case, heads, dtype, keys, boost, window in attention_cases(lab):
         keys = min(keys, 1100)  # float64 weights of all rows are what this is held to
@@ -133,6 +135,17 @@ def check_prefill(lab: Lab) -> Iterator[Row]:
         worst.add(case, got, exact, path)
         if shares is not None and mass is not None:
             worst.within(f"mass, {case}", shares, mass.double(), 1e-5)
+        if bias is not None:
+            where["bias"] = replace(
+                bias,
+                target=torch.linspace(0.1, 0.9, heads.q, device=lab.device)[None],
+                targeted=torch.ones_like(bias.start, dtype=torch.bool),
+            )
+            exact, _ = attention(*(x.double() for x in inputs), impl="reference", **where)
+            path, _ = attention(*inputs, impl="torch", **where)
+            with poisoned():
+                got, _ = attention(*inputs, impl="triton", **where)
+            worst.add(f"target, {case}", got, exact, path)
     yield worst.row()
 
 

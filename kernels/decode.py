@@ -20,9 +20,9 @@ from .frame import SEGMENTS as COUNT
 from .last import is_last
 from .launch import attention_shape, free_registers, launch
 from .segments import LOG2E, Segments
-from .split import EXACT, PUBLISHED, join, split_row
+from .split import join, split_row
+from .target_mass import FORMS
 
-FORMS = {"exact": EXACT.value, "published": PUBLISHED.value}
 PROGRAMS = 256  # in all, about two a multiprocessor of a large GPU: more would only be joined
 
 

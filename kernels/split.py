@@ -17,12 +17,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .prefill import log2_or_none
+from .target_mass import log2_or_none, span_log_odds
 
 NO_END = tl.constexpr((1 << 31) - 1)
 PASS = tl.constexpr(4)  # segments that one loop over keys goes through
-EXACT = tl.constexpr(1)  # forms of a target mass; 0 is none
-PUBLISHED = tl.constexpr(2)
 
 
 @triton.jit
@@ -204,26 +202,6 @@ def joined_mass(
         log_sum = tl.load(at, mask=there, other=float("-inf"), volatile=True)
         out += tl.sum(tl.math.exp2(log_sum - reference[None, :]), 0)
     return out * factor
-
-
-@triton.jit
-def span_log_odds(rest, span, target, TARGET: tl.constexpr):
-    """log2(a / (1 - a)) for the share a of the span's side, from both sides' log2 sums.
-
-    With ψ the share as the logits have it: a = ψ where ψ ≥ target; else the target (EXACT), or
-    target / (1 + target - ψ), which the bias log(target / ψ) gives (PUBLISHED). Spotlight,
-    arXiv 2505.12025. ψ itself is never formed: it may underflow.
-    """
-    seen = (span > float("-inf")) & (rest > float("-inf"))
-    odds = tl.where(seen, span, 0.0) - tl.where(seen, rest, 0.0)
-    wanted = log2_or_none(target) - log2_or_none(1 - target)
-    if TARGET == EXACT:
-        odds = tl.maximum(odds, wanted)
-    else:  # ψ·(target / ψ) to (1 - ψ) is target·(1 + odds), 1 / (1 - ψ) being 1 + odds
-        raised = log2_or_none(target) + tl.math.log2(1 + tl.math.exp2(tl.minimum(odds, wanted)))
-        odds = tl.where(odds < wanted, raised, odds)
-    odds = tl.where(rest > float("-inf"), odds, float("inf"))
-    return tl.where(span > float("-inf"), odds, float("-inf"))
 
 
 @triton.jit

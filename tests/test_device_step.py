@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import minboost
-from minboost import Boost, InputError, ModelError, Request, Span
+from minboost import Boost, InputError, ModelError, Request, Span, Spotlight
 from minboost.decode import Decoder
 from minboost.device_step import DeviceStep
 from minboost.layers import RMSNorm
@@ -97,12 +97,65 @@ def test_logits_of_prefill_and_of_every_step_are_those_of_the_torch_implementati
                 module.eps = 0.5
         size = model.config.size
         strengths = sequence_plan([(Boost(9.0, layers=[1]), [Span(1, 4)])], **size)
-        plan = Plan.build([strengths, {}], **size, device=DEVICE)
+        plan = Plan.build([strengths, sequence_plan([], **size)], **size, device=DEVICE)
         run = decoder(model, [[3, *range(40, 62)], [9]], n=5, plan=plan)
         first = run.prefill()[0]
         steps = [run.step(tokens) for tokens in ([7, 8], [100, 200], [5, 6])]
         logits[impl] = torch.stack([first, *steps])
     torch.testing.assert_close(logits["triton"], logits["torch"], atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("mistral", "exact"),
+        pytest.param("llama", "published", marks=pytest.mark.slow),
+        pytest.param("qwen3", "exact", marks=pytest.mark.slow),
+    ],
+)
+def test_a_target_mass_gives_the_torch_implementations_logits(checkpoint, name, form):
+    """In prefill and in every step, beside a sequence without one, over two spans."""
+    logits, size = {}, {"n_layers": 3, "n_heads": 6}
+    spans = [Span(1, 4), Span(6, 7)]
+    placed = [(Spotlight(0.6, form=form, heads={0: "all", 2: [1, 4]}), spans)]
+    placed.append((Boost(3.0, layers=[1, 2]), [Span(3, 9)]))
+    sequences = [sequence_plan(placed, **size), sequence_plan([], **size)]
+    for impl in ("torch", "triton"):
+        model = load(checkpoint(name)[0], impl=impl).to(DEVICE)
+        plan = Plan.build(sequences, **size, device=DEVICE)
+        run = decoder(model, [[3, *range(40, 62)], [9]], n=5, plan=plan)
+        first = run.prefill()[0]
+        logits[impl] = torch.stack([first, *(run.step(t) for t in ([7, 8], [100, 200], [5, 6]))])
+        if impl == "torch":
+            plain = decoder(model, [[3, *range(40, 62)], [9]], n=5).prefill()[0]
+    torch.testing.assert_close(logits["triton"], logits["torch"], atol=2e-4, rtol=0)
+    assert (logits["torch"][0, 0] - plain[0]).abs().max() > 0.1
+
+
+def test_a_target_is_measured_on_the_mass_it_reaches(checkpoint):
+    ask = {"instruction": "Be brief.", "query": "Why?", "max_new_tokens": 3, "measure_mass": True}
+    lm = minboost.load(str(checkpoint("llama")[0]), device=DEVICE, impl="triton")
+    mass = lm.generate(**ask, boost=Spotlight(0.7)).attention_mass
+    low = mass.baseline[0] < 0.7
+    assert low.any()
+    torch.testing.assert_close(mass.boosted[0, low], torch.full_like(mass.boosted[0, low], 0.7),
+                               atol=1e-5, rtol=0)  # fmt: skip
+
+
+def test_one_step_serves_every_target_and_another_one_what_has_none(llama):
+    """Targets double the rows of a tile: a captured step is made for them, not for their size."""
+    llama.device_steps.clear()
+    size = llama.config.size
+    for method in (Spotlight(0.3), Spotlight(0.9, heads={1: [2]}), Boost(4.0)):
+        sequence = sequence_plan([(method, [Span(1, 3)])], **size)
+        plan = Plan.build([sequence], **size, device=DEVICE)
+        tokens = list(decoder(llama, [PROMPTS[2]], n=3, plan=plan).tokens([Sampling()]))
+        step = decoder(llama, [PROMPTS[2]], n=3, plan=plan)
+        want = [int(step.prefill()[0].argmax())]
+        while len(want) < 3:
+            want.append(int(step.step([want[-1]]).argmax()))
+        assert tokens == [[token] for token in want]
+    assert [len(steps) for steps in llama.device_steps.values()] == [1, 1]
 
 
 def test_a_prompt_of_one_token_and_an_answer_of_one_token(checkpoint):
@@ -210,7 +263,7 @@ def test_one_step_serves_other_boosts_spans_lengths_and_strengths(llama):
 
     together = [tokens(*run) for run in runs]
     ((key, steps),) = llama.device_steps.items()
-    assert key[1:] == (1, Kind(sampled=False, filtered=False, penalised=False))
+    assert key[1:] == (1, Kind(sampled=False, filtered=False, penalised=False), (None, None))
     assert len(steps) == 1
     for run, got in zip(runs[1:], together[1:], strict=True):
         llama.device_steps.clear()
