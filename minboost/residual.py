@@ -19,7 +19,8 @@ class Residual:
     """A ``Stream`` that steers each sequence: x − (x·d)·d, then x + v, at the output of layers.
 
     ``removed`` (L, B, hidden_size) holds unit directions d, ``added`` vectors v, both float32 and
-    zero where there is nothing to do; None where that holds everywhere.
+    zero where there is nothing to do; None where that holds everywhere. A stream of lower
+    precision is steered in float32 and rounded once.
     """
 
     added: Tensor | None
@@ -28,12 +29,13 @@ class Residual:
     def __call__(self, depth: int, x: Tensor) -> Tensor:
         if depth == 0:
             return x
+        dtype = x.dtype
         if self.removed is not None:
-            d = self.removed[depth - 1][:, None].to(x.dtype)  # (B, 1, hidden)
+            d = self.removed[depth - 1][:, None]  # (B, 1, hidden)
             x = x - (x * d).sum(-1, keepdim=True) * d
         if self.added is not None:
-            x = x + self.added[depth - 1][:, None].to(x.dtype)
-        return x
+            x = x + self.added[depth - 1][:, None]
+        return x.to(dtype)
 
     @property
     def kind(self) -> tuple[bool, bool]:

@@ -42,7 +42,9 @@ class Run:
         self.requests = requests
         written = [place(r.methods, instruction=r.instruction, query=r.query) for r in requests]
         self.prompts = [
-            _prompt(tokenizer, request.role, texts.instruction, texts.query, self.config.vocab_size)
+            checked_prompt(
+                tokenizer, request.role, texts.instruction, texts.query, self.config.vocab_size
+            )
             for request, texts in zip(requests, written, strict=True)
         ]
         fitted = [
@@ -170,9 +172,10 @@ class Run:
         ]
 
 
-def _prompt(
+def checked_prompt(
     tokenizer: Tokenizer, role: str, instruction: str | None, query: str, vocab_size: int
 ) -> Prompt:
+    """``build_prompt``; `ModelError` where the tokenizer writes an id that the model lacks."""
     prompt = build_prompt(tokenizer, instruction=instruction, query=query, role=role)
     if max(prompt.ids) >= vocab_size:
         name = tokenizer.decode([max(prompt.ids)], skip_special_tokens=False)

@@ -18,11 +18,15 @@ from .base import Method
 class Latent(Method):
     """x + ``factor`` · d at the output of every chosen layer, for every token.
 
-    The latent baselines of arXiv 2506.13734.
+    The latent baselines of arXiv 2506.13734. As in its code, d is a unit vector found on one layer
+    and acts at the output of every layer, on every token of the prompt and of the answer. There,
+    layer and factor are chosen on a validation set: layers of the middle fifth, factors .1, .2, …
+    1. A unit vector is a different push in each model: ``minboost directions`` prints how long the
+    stream is, and how far the prompts that d was found from lie apart.
 
     Attributes:
-        factor: a finite number; 0 is the plain model. A direction of kind "projection" has no use
-            for it: its part is taken out, x − (x·d)·d.
+        factor: a finite number; 0 is the plain model, below 0 steers away. A direction of kind
+            "projection" has no use for it: its part is taken out, x − (x·d)·d.
         direction: the unit vector d, from ``minboost.directions``.
 
     ``layers`` as in ``Method``; the stream has neither heads nor spans, so ``heads`` and ``span``
@@ -55,6 +59,10 @@ class Latent(Method):
 
     def describe(self, span: str, tokens: str) -> str:
         kind = f"the {self.direction.kind} direction of layer {self.direction.layer}"
+        layers = self.layers if isinstance(self.layers, str) else ", ".join(map(str, self.layers))
+        where = {"all": "every layer", "middle": "each middle layer"}.get(
+            layers, f"layers {layers}"
+        )
         if self.direction.kind == "projection":
-            return f"took {kind} out of the residual stream"
-        return f"added {self.factor:g} x {kind} to the residual stream"
+            return f"took {kind} out of the residual stream after {where}"
+        return f"added {self.factor:g} x {kind} to the residual stream after {where}"
