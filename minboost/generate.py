@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import __version__, settings
+from .commands import inspect
 from .commands.options import (
     CONTEXT,
     config_options,
@@ -24,6 +26,7 @@ from .commands.options import (
 from .commands.program import EXIT_INTERRUPTED, run_command
 
 if TYPE_CHECKING:
+    from .analysis.mass import MassMap
     from .lm import LM, Stream
     from .methods import Method
     from .request import Generation
@@ -64,6 +67,10 @@ Settings: command line > MINBOOST_<OPTION> > .env > config.yaml > default; see -
 @click.option("--compare", is_flag=True, help="Also answer plainly, same engine, same seed.")
 @click.option("--json", is_flag=True, help="One JSON object on stdout.")
 @click.option("--stream/--no-stream", default=True, show_default=True)
+@click.option("--inspect", is_flag=True,
+              help="Also show the attention mass, as minboost inspect does.")  # fmt: skip
+@click.option("--inspect-plot", type=click.Path(path_type=Path),
+              help="--inspect, and draw it to this .png or .svg file.")  # fmt: skip
 @config_options
 @click.version_option(__version__)
 @click.pass_context
@@ -78,6 +85,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
 def run(options: dict[str, Any]) -> int:
     """Load, generate, print. ``options`` are the command's, settled."""
+    inspect.check_plot(options["inspect_plot"])
     method = method_of(options)
     lm = load_model(options)
     request = {
@@ -88,25 +96,40 @@ def run(options: dict[str, Any]) -> int:
     out = lm.stream(boost=method, measure_mass=bool(options["json"]), **request)
     notes = [*out.notes, *toy_notes(options)]
     plain = lm.stream(boost=None, **request) if options["compare"] else None
-    interrupted = False
+    interrupted, mass = False, None
     try:
         for note in notes:
             click.echo(f"note: {note}", err=True)
         if plain is not None:
             _answer(plain, options, title=_plain_title(method))
         _answer(out, options, title=_title(method) if plain else None)
+        if options["inspect"] or options["inspect_plot"] is not None:
+            mass = _mass(lm, method, request, out.result)
     except KeyboardInterrupt:
         interrupted = True  # what there is so far is kept
     if options["json"]:
         baseline = None if plain is None else plain.result
-        result = _as_json(lm, options, method, out.result, baseline, notes)
+        result = as_json(lm, options, method, out.result, baseline, notes)
+        if mass is not None:
+            result["inspect"] = mass.as_json()
         click.echo(json.dumps(result, ensure_ascii=False, indent=2))
     if interrupted:
         click.echo("interrupted: the text ends where it was", err=True)
         return EXIT_INTERRUPTED
-    for line in _stats_lines(lm, options, method, out.result):
+    for line in stats_lines(lm, options, method, out.result):
         click.echo(line, err=True)
+    if mass is not None:
+        if not options["json"]:
+            inspect.show(mass, sys.stderr)
+        inspect.draw(mass, options["inspect_plot"])
     return 0
+
+
+def _mass(lm: LM, method: Method, request: dict[str, Any], out: Generation) -> MassMap:
+    from .analysis.mass import measure
+    from .request import Request
+
+    return measure(lm, Request(boost=method, **request), answer=out.ids, prompt=out.prompt)
 
 
 def _answer(stream: Stream, options: dict[str, Any], *, title: str | None) -> None:
@@ -131,7 +154,7 @@ def _answer(stream: Stream, options: dict[str, Any], *, title: str | None) -> No
         click.echo("note: the answer is empty: the model ended it at once", err=True)
 
 
-def _as_json(
+def as_json(
     lm: LM,
     options: dict[str, Any],
     method: Method,
@@ -139,6 +162,7 @@ def _as_json(
     plain: Generation | None,
     notes: list[str],
 ) -> dict[str, Any]:
+    """What --json prints of an answer, and of the ``plain`` one if there is one."""
     span, mass = out.prompt.instruction, out.attention_mass
     result: dict[str, Any] = {
         "version": __version__,
@@ -211,7 +235,8 @@ def _title(method: Method) -> str:
     return f"{method.name} ({method.strength} = {getattr(method, method.strength):g})"
 
 
-def _stats_lines(lm: LM, options: dict[str, Any], method: Method, out: Generation) -> list[str]:
+def stats_lines(lm: LM, options: dict[str, Any], method: Method, out: Generation) -> list[str]:
+    """For people: on what it ran, what was steered, how fast."""
     stats, dtype = out.stats, str(lm.dtype).removeprefix("torch.")
     boosted = _steered(method, options["span"], out)
     memory = stats.peak_memory_bytes

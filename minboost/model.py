@@ -71,6 +71,7 @@ class Transformer(nn.Module):
         frame: Frame | None = None,
         last: Tensor | None = None,
         return_mass: bool = False,
+        rows: range | None = None,
         stream: Stream | None = None,
     ) -> Output:
         """Run ``ids`` (B, T), which stand at positions start … start + T - 1.
@@ -85,13 +86,14 @@ class Transformer(nn.Module):
             last: (B,) the row of each sequence's last token; what follows it is padding, and only
                 this row is returned. By default all rows are, and none is padding.
             return_mass: also return the attention mass on the plan's spans, for the rows returned.
+            rows: the rows, one after another, whose mass is returned in their stead.
             stream: sees, and may change, the residual stream between the layers (residual.py); by
                 default what the plan steers it with.
         """
         x, step = self.begin(
             ids, cache=cache, start=start, keys=keys, plan=plan, frame=frame, last=last
         )
-        return self.blocks(x, step, last=last, return_mass=return_mass, stream=stream)
+        return self.blocks(x, step, last=last, return_mass=return_mass, rows=rows, stream=stream)
 
     def begin(
         self,
@@ -126,6 +128,7 @@ class Transformer(nn.Module):
         first: int = 0,
         last: Tensor | None = None,
         return_mass: bool = False,
+        rows: range | None = None,
         stream: Stream | None = None,
     ) -> Output:
         """Run the layers from ``first`` on, over the stream (B, T, hidden_size) that enters it."""
@@ -135,7 +138,7 @@ class Transformer(nn.Module):
             if stream is not None and first == 0:
                 x = stream(0, x)
             for layer in range(first, len(self.layers)):
-                x, mass = self.layers[layer](x, step, self.ops, last, return_mass)
+                x, mass = self.layers[layer](x, step, self.ops, last, return_mass, rows)
                 if mass is not None:
                     masses.append(mass)
                 if stream is not None:
@@ -161,20 +164,32 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, x: Tensor, step: Step, ops: Ops, last: Tensor | None, return_mass: bool
+        self,
+        x: Tensor,
+        step: Step,
+        ops: Ops,
+        last: Tensor | None,
+        return_mass: bool,
+        rows: range | None,
     ) -> tuple[Tensor, Tensor | None]:
         B, T, _ = x.shape
         attn, mlp = self.self_attn, self.mlp
         q, kv = ops.qkv(x, self.input_layernorm, attn, step)
-        one_row = last is not None and T > 1
+        some: Tensor | None = None  # the rows whose mass is asked for, where those are not all
+        at: int | Tensor = step.start
+        if return_mass and rows is not None:
+            some, at = q[:, :, rows.start : rows.stop], rows.start + step.start
+        elif return_mass and last is not None and T > 1:
+            some = q[torch.arange(B, device=q.device), :, last][:, :, None]  # (B, H, 1, D)
+            at = last + step.start
         out, mass = ops.attention(
-            q, kv, attn, step, start=step.start, return_mass=return_mass and not one_row
+            q, kv, attn, step, start=step.start, return_mass=return_mass and some is None
         )
-        if return_mass and one_row:
-            # One row's mass is one more row of attention: cheap, and the output stays untouched.
-            assert last is not None
-            row = q[torch.arange(B, device=q.device), :, last][:, :, None]  # (B, H, 1, D)
-            _, mass = ops.attention(row, kv, attn, step, start=last + step.start, return_mass=True)
+        if some is not None:
+            # Their mass is a few more rows of attention: cheap, and the output stays untouched.
+            _, mass = ops.attention(some, kv, attn, step, start=at, return_mass=True)
+        if mass is not None:
+            mass = mass.contiguous()  # a few channels of the output: as a view it would keep all
         x = ops.add_linear(x, out.transpose(1, 2).reshape(B, T, -1), attn.o_proj)
         x = ops.add_linear(
             x, ops.gate_up(x, self.post_attention_layernorm, mlp.gate_up_proj), mlp.down_proj
