@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from typing import Any
 from machine import describe
 
 import minboost
+from minboost.analysis.intervals import wilson
 from minboost.demo.corpus import Case, followed, sample_cases
 from minboost.demo.phrasings import KINDS
 
@@ -123,15 +123,6 @@ def score(cases: Sequence[Case], texts: Sequence[str]) -> dict[str, Any]:
         "kinds": kinds,
         "obeyed": "".join("1" if good else "0" for good in obeyed),  # case by case
     }
-
-
-def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson score interval of a share (E. B. Wilson, 1927)."""
-    share = successes / count
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    half /= 1 + z * z / count
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def share(side: dict[str, Any]) -> str:

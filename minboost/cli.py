@@ -7,7 +7,12 @@ import sys
 import click
 
 from . import __version__
+from .commands.directions import command as directions
+from .commands.influence import command as influence
+from .commands.inspect import command as inspect
+from .commands.profile import command as profile
 from .commands.program import run_command
+from .commands.tune import command as tune
 from .generate import command as generate
 
 
@@ -18,6 +23,11 @@ def program() -> None:
 
 
 program.add_command(generate)
+program.add_command(influence)
+program.add_command(directions)
+program.add_command(inspect)
+program.add_command(profile)
+program.add_command(tune)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,6 @@ and what they were found from in its metadata. Nothing in it is ever executed.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .checks import as_integer
 from .errors import InputError, ModelError
+from .output import whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,13 +137,9 @@ def save_directions(path: Path, directions: Directions) -> None:
             "negative_prompts": str(directions.prompts[1]),
         },
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        try:
+        with whole(path) as temporary:
             temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"the directions file {path} cannot be written: {error}") from error
 

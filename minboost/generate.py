@@ -24,6 +24,7 @@ from .commands.options import (
     toy_notes,
 )
 from .commands.program import EXIT_INTERRUPTED, run_command
+from .commands.report import answer_json, stats_lines, strength
 
 if TYPE_CHECKING:
     from .analysis.mass import MassMap
@@ -95,7 +96,7 @@ def run(options: dict[str, Any]) -> int:
     }  # fmt: skip
     out = lm.stream(boost=method, measure_mass=bool(options["json"]), **request)
     notes = [*out.notes, *toy_notes(options)]
-    plain = lm.stream(boost=None, **request) if options["compare"] else None
+    plain = lm.stream(boost=method.plain(), **request) if options["compare"] else None
     interrupted, mass = False, None
     try:
         for note in notes:
@@ -109,7 +110,7 @@ def run(options: dict[str, Any]) -> int:
         interrupted = True  # what there is so far is kept
     if options["json"]:
         baseline = None if plain is None else plain.result
-        result = as_json(lm, options, method, out.result, baseline, notes)
+        result = answer_json(lm, options, method, out.result, baseline, notes)
         if mass is not None:
             result["inspect"] = mass.as_json()
         click.echo(json.dumps(result, ensure_ascii=False, indent=2))
@@ -154,98 +155,14 @@ def _answer(stream: Stream, options: dict[str, Any], *, title: str | None) -> No
         click.echo("note: the answer is empty: the model ended it at once", err=True)
 
 
-def as_json(
-    lm: LM,
-    options: dict[str, Any],
-    method: Method,
-    out: Generation,
-    plain: Generation | None,
-    notes: list[str],
-) -> dict[str, Any]:
-    """What --json prints of an answer, and of the ``plain`` one if there is one."""
-    span, mass = out.prompt.instruction, out.attention_mass
-    result: dict[str, Any] = {
-        "version": __version__,
-        "model": options["model"],
-        "revision": options["revision"],
-        "device": str(lm.device),
-        "dtype": str(lm.dtype).removeprefix("torch."),
-        "impl": lm.impl,
-        "instruction": options["instruction"],
-        "query": options["query"],
-        "role": out.prompt.role,
-        "seed": options["seed"],
-        "prompt_tokens": out.stats.prompt_tokens,
-        "instruction_span": None if span is None else [span.start, span.stop],
-        "method": method.name,
-        "parameters": _parameters(method),
-        "multiplier": options["multiplier"] if method.name == "instaboost" else None,
-        "span": options["span"],
-        "boosted_layers": list(out.boosted_heads),
-        "boosted_heads": sum(len(heads) for heads in out.boosted_heads.values()),
-        **_outcome(out),
-        "attention_mass": None
-        if mass is None
-        else {"baseline": mass.baseline.mean().item(), "boosted": mass.boosted.mean().item()},
-        "notes": notes,
-    }
-    if plain is not None:
-        result["baseline"] = _outcome(plain)
-    return result
-
-
-def _outcome(out: Generation) -> dict[str, Any]:
-    return {
-        "text": out.text,
-        "new_tokens": out.stats.new_tokens,
-        "finish_reason": out.finish_reason,
-        "prefill_seconds": out.stats.prefill_seconds,
-        "decode_tokens_per_second": out.stats.decode_tokens_per_second,
-    }
-
-
-def _parameters(method: Method) -> dict[str, Any]:
-    """The method's own fields, as JSON has them."""
-    return {
-        name: value if isinstance(value, (int, float, str)) else str(value)
-        for name, value in method.parameter_values().items()
-    }
-
-
-def _steered(method: Method, span: str, out: Generation) -> str:
-    """What was steered, and where."""
-    heads = sum(len(chosen) for chosen in out.boosted_heads.values())
-    tokens = ", ".join(map(str, out.boosted_spans))
-    if heads:
-        done = method.describe(repr(span), tokens)
-        return f"{done} on {len(out.boosted_heads)} layers, {heads} heads"
-    if method.name == "latent":
-        return method.describe("", "")
-    strength = "m" if method.name == "instaboost" else method.strength
-    return f"nothing boosted ({strength} = {getattr(method, method.strength):g})"
-
-
 def _plain_title(method: Method) -> str:
     return "plain (m = 1)" if method.name == "instaboost" else "plain"
 
 
 def _title(method: Method) -> str:
     if method.name == "instaboost":
-        return f"boosted (m = {getattr(method, method.strength):g})"
-    return f"{method.name} ({method.strength} = {getattr(method, method.strength):g})"
-
-
-def stats_lines(lm: LM, options: dict[str, Any], method: Method, out: Generation) -> list[str]:
-    """For people: on what it ran, what was steered, how fast."""
-    stats, dtype = out.stats, str(lm.dtype).removeprefix("torch.")
-    boosted = _steered(method, options["span"], out)
-    memory = stats.peak_memory_bytes
-    return [
-        f"{options['model']} on {lm.device}, {dtype}, {lm.impl}; {boosted}",
-        f"prompt {stats.prompt_tokens} tokens, {stats.prefill_tokens_per_second:.1f} tokens/s; "
-        f"answer {stats.new_tokens} tokens, {stats.decode_tokens_per_second:.1f} tokens/s"
-        + (f"; peak memory {memory / 1e9:.2f} GB" if memory else ""),
-    ]
+        return f"boosted ({strength(method)})"
+    return f"{method.name} ({strength(method)})"
 
 
 def main(argv: list[str] | None = None) -> int:

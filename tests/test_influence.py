@@ -676,7 +676,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("method", "said"),
         [
-            (["--multiplier", "1"], "nothing (multiplier = 1)"),
+            (["--multiplier", "1"], "nothing boosted (m = 1)"),
             (["--method", "spotlight", "--target", "0.4"], "on 4 layers, 16 heads"),
             (["--method", "pasta", "--layers", "1"], "on 1 layers, 4 heads"),
         ],
@@ -738,7 +738,7 @@ class TestCommand:
             (["influence", *LINE[3:]], "--instruction is missing"),
             ([*LINE[:2], " ", *LINE[3:]], "the instruction is empty"),
             ([*LINE, "--plot", "plot.pdf"], "ending in .png or .svg, got plot.pdf"),
-            ([*LINE, "--plot", "nowhere/plot.png"], "there is no folder nowhere"),
+            ([*LINE, "--plot", "nowhere/plot.png"], "the folder nowhere is not there"),
             ([*LINE, "--plot", "folder.png"], "is a folder"),
             ([*LINE, "--delta", "2"], "--delta belongs to --method guide"),
             ([*LINE, "--multiplier", "0"], "multiplier must be a finite number above 0"),
@@ -758,7 +758,7 @@ class TestCommand:
     def test_a_folder_without_permission_is_an_error_before_the_work(self, capfd, monkeypatch):
         monkeypatch.setattr(os, "access", lambda path, mode: False)
         assert main([*LINE, "--model", "not-loaded", "--plot", "plot.png"]) == 2
-        assert "no permission in ." in capfd.readouterr().err
+        assert "the folder . is not writable" in capfd.readouterr().err
 
     def test_without_matplotlib_the_error_says_what_to_install(self, capfd, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -581,7 +581,7 @@ WRONG = {
     "empty": (["--instruction", "", *ASK[2:]], "the instruction is empty"),
     "all-steps": ([*ASK, "--all-steps"], "--all-steps is about the JSON: add --json"),
     "ending": ([*ASK, "--plot", "a.pdf"], "must be a file ending in .png or .svg, got a.pdf"),
-    "folder": ([*ASK, "--plot", "no/a.png"], "there is no folder no"),
+    "folder": ([*ASK, "--plot", "no/a.png"], "the folder no is not there"),
 }
 
 

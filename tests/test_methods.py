@@ -350,7 +350,7 @@ def test_the_stats_line_says_what_each_method_did(model, capfd):
     said = {
         "pasta": "scaled 'instruction' = tokens [2, 10) x 5 on 3 layers, 18 heads",
         "guide": "raised the logits of tokens [2, 10) by delta = 2.5 on 3 layers, 18 heads",
-        "spotlight": "gave 'instruction' = tokens [2, 10) at least 0.4 of the attention on 3",
+        "spotlight": "gave 'instruction' = tokens [2, 10) up to about 0.4 of the attention on",
         "instaboost": "boosted 'instruction' = tokens [2, 10) x 3 on 3 layers, 18 heads",
     }
     for name, text in said.items():
@@ -359,3 +359,12 @@ def test_the_stats_line_says_what_each_method_did(model, capfd):
         assert text in captured.err, captured.err
         title = "boosted (m = 3)" if name == "instaboost" else f"{name} ("
         assert f"--- {title}" in captured.out
+
+
+def test_the_plain_answer_beside_a_guide_has_no_tags_in_its_prompt(model, capfd):
+    """Else the two prompts would differ in more than the steering."""
+    tagged = ["--instruction", "Answer in <!!->French<-!!>.", *TEXTS[2:], *model, "--json"]
+    assert main([*tagged, "--method", "guide", "--compare"]) == 0
+    baseline = json.loads(capfd.readouterr().out)["baseline"]["text"]
+    assert main([*TEXTS, *model, "--json", "--multiplier", "1"]) == 0
+    assert json.loads(capfd.readouterr().out)["text"] == baseline

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..output import check_writable, whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,12 +42,7 @@ def check_plot(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"the plot must be a file ending in .png or .svg, got {path}")
-    if path.is_dir():
-        raise InputError(f"the plot {path} is a folder: name a file")
-    if not path.parent.is_dir():
-        raise InputError(f"the plot {path} cannot be written: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"the plot {path} cannot be written: no permission in {path.parent}")
+    check_writable("the plot", path)
     _need_matplotlib()
 
 
@@ -98,13 +93,8 @@ def save(drawn: Figure, path: Path) -> None:
 
     kind = path.suffix.lower().removeprefix(".")
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with rc_context({"svg.hashsalt": "minboost"}):
-            drawn.savefig(temporary, format=kind, dpi=130, metadata=metadata)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with rc_context({"svg.hashsalt": "minboost"}), whole(path) as temporary:
+        drawn.savefig(temporary, format=kind, dpi=130, metadata=metadata)
 
 
 def _need_matplotlib() -> None:

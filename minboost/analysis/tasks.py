@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -42,6 +43,8 @@ class Case:
             value, kind = getattr(self, field.name), bool if field.name == "control" else str
             if not isinstance(value, kind):
                 raise InputError(f"{field.name} must be a {kind.__name__}, got {value!r}")
+            if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+                raise InputError(f"{field.name} holds half a character, got {value!r}")
         for name in ("instruction", "query", "answer", "task"):
             if not getattr(self, name).strip():
                 raise InputError(f"{name} is empty")
@@ -116,11 +119,30 @@ def by_task(cases: Sequence[Case]) -> dict[str, list[Case]]:
     return tasks
 
 
+def sample(cases: Sequence[Case], count: int, *, seed: int = 42) -> list[Case]:
+    """At most ``count`` of ``cases``, drawn, with the share of controls that they have; in order.
+
+    Of a few cases at least one is no control, where there is any.
+    """
+    if count < 1:
+        raise InputError(f"the limit must be at least 1 case, got {count}")
+    if count >= len(cases):
+        return list(cases)
+    rng = random.Random(seed)
+    groups = [[i for i, case in enumerate(cases) if case.control is kind] for kind in (False, True)]
+    controls = min(round(count * len(groups[1]) / len(cases)), len(groups[1]))
+    if groups[0]:
+        controls = min(controls, count - 1)
+    chosen = rng.sample(groups[0], count - controls) + rng.sample(groups[1], controls)
+    return [cases[i] for i in sorted(chosen)]
+
+
 def _read(path: Path) -> list[Case]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"the task file {path} is larger than {MAX_BYTES} bytes")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # Not splitlines: a text may hold characters that it takes for the end of a line.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the task file {path} cannot be read: {error}") from error
     known = {field.name for field in fields(Case)}

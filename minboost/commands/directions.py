@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import __version__
 from ..directions import KINDS
 from ..errors import InputError
 from ..head_choice import parse_ranges
+from ..output import check_writable
 from .options import CONTEXT, config_options, load_model, model_options, settle
+from .report import header
 
 if TYPE_CHECKING:
     from ..analysis.contrast import Ask, Contrast
@@ -77,7 +77,7 @@ def run(options: dict[str, Any]) -> None:
             raise InputError(f"--{name} is missing")
     positive, negative = (read_prompts(options[name]) for name in ("positive", "negative"))
     kinds = [kind.strip() for kind in options["kinds"].split(",")]
-    _check_out(options["out"])
+    check_writable("--out", options["out"])
     from ..analysis.contrast import contrast
     from ..directions import save_directions
 
@@ -153,14 +153,6 @@ def _ask(line: str, where: str) -> Ask:
     return instruction, query
 
 
-def _check_out(path: Path) -> None:
-    """Refuse, before the work, a file that could not be written after it."""
-    if path.is_dir():
-        raise InputError(f"--out {path} is a folder; name a file")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(f"--out {path}: the folder {path.parent} is not there, or not writable")
-
-
 def _layers(text: str | None, n_layers: int) -> list[int] | None:
     if text is None:
         return None
@@ -192,12 +184,7 @@ def _table(result: Contrast) -> list[str]:
 def _as_json(lm: LM, options: dict[str, Any], result: Contrast) -> dict[str, Any]:
     high, low = result.directions.prompts
     return {
-        "version": __version__,
-        "model": options["model"],
-        "revision": options["revision"],
-        "device": str(lm.device),
-        "dtype": str(lm.dtype).removeprefix("torch."),
-        "impl": lm.impl,
+        **header(lm, options),
         "role": options["role"],
         "seed": options["seed"],
         "positive_prompts": high,

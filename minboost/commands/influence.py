@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import __version__
 from .options import (
     CONTEXT,
     config_options,
@@ -22,6 +21,7 @@ from .options import (
     texts_of,
     toy_notes,
 )
+from .report import header, parameters, steered
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -149,7 +149,7 @@ def _report(options: dict[str, Any], method: Method, found: Comparison) -> list[
     lines = [
         f"influence of the instruction, tokens {found.plain.span} of {len(prompt.ids)}, on the "
         f"last position, {len(prompt.ids) - 1}",
-        f"steering: {_steered(method, options['span'], found)}",
+        f"steering: {steered(method, options['span'], found.run.heads[0], found.run.spans[0])}",
         "",
         "  ".join(["after layer", *(name.rjust(8) for name, _ in columns)]),
     ]
@@ -204,19 +204,6 @@ def _suggested(options: dict[str, Any], found: Comparison) -> list[str]:
     ]
 
 
-def _steered(method: Method, span: str, found: Comparison) -> str:
-    """What was steered, and where."""
-    heads = found.run.heads[0]
-    if heads:
-        tokens = ", ".join(map(str, found.run.spans[0]))
-        count = sum(len(chosen) for chosen in heads.values())
-        done = method.describe(repr(span), tokens)
-        return f"{done} on {len(heads)} layers, {count} heads"
-    if method.name == "latent":
-        return method.describe("", "")
-    return f"nothing ({method.strength} = {getattr(method, method.strength):g})"
-
-
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
@@ -229,21 +216,13 @@ def _as_json(
     prompt, upper, suggestion = found.prompt, found.upper_prompt, found.suggestion
     heads = found.run.heads[0]
     return {
-        "version": __version__,
-        "model": options["model"],
-        "revision": options["revision"],
-        "device": str(lm.device),
-        "dtype": str(lm.dtype).removeprefix("torch."),
-        "impl": lm.impl,
+        **header(lm, options),
         "instruction": options["instruction"],
         "query": options["query"],
         "role": prompt.role,
         "seed": options["seed"],
         "method": method.name,
-        "parameters": {
-            name: value if isinstance(value, (int, float, str)) else str(value)
-            for name, value in method.parameter_values().items()
-        },
+        "parameters": parameters(method),
         "span": options["span"],
         "boosted_layers": list(heads),
         "boosted_heads": sum(len(chosen) for chosen in heads.values()),

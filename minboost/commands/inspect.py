@@ -22,6 +22,7 @@ from .options import (
     texts_of,
     toy_notes,
 )
+from .report import answer_json, stats_lines
 
 if TYPE_CHECKING:
     from ..analysis.mass import MassMap
@@ -74,7 +75,6 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 def run(options: dict[str, Any]) -> int:
     """Load, answer, measure, print, draw. ``options`` are the command's, settled."""
     from ..analysis.mass import measure
-    from ..generate import as_json, stats_lines
     from ..request import Request
 
     if options["all_steps"] and not options["json"]:
@@ -94,7 +94,7 @@ def run(options: dict[str, Any]) -> int:
     for line in stats_lines(lm, options, method, answer):
         click.echo(line, err=True)
     if options["json"]:
-        result = as_json(lm, options, method, answer, None, notes)
+        result = answer_json(lm, options, method, answer, None, notes)
         result["inspect"] = mass.as_json(all_steps=options["all_steps"])
         click.echo(json.dumps(result, ensure_ascii=False))
     else:

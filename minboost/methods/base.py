@@ -68,6 +68,10 @@ class Method(ABC):
         Every effect acts on ``heads_by_layer``, or on ``layer_numbers`` if it knows no heads.
         """
 
+    def plain(self) -> Method | None:
+        """What stands for the plain model beside this method: None, unless it reads the texts."""
+        return None
+
     @abstractmethod
     def describe(self, span: str, tokens: str) -> str:
         """One phrase for people: what was done, for a ``span`` such as "'instruction'" and the

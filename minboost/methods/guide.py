@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import ClassVar
 
 from ..checks import as_number
@@ -44,6 +44,10 @@ class Guide(Method):
 
     def effects(self, spans: Sequence[Span], tokens: int) -> list[Effect]:
         return [Bias(tuple(spans), self.delta)]
+
+    def plain(self) -> Guide:
+        """Without a strength, so that tags are no part of that prompt either."""
+        return replace(self, delta=0.0)
 
     def describe(self, span: str, tokens: str) -> str:
         return f"raised the logits of tokens {tokens} by delta = {self.delta:g}"

@@ -51,4 +51,5 @@ class Spotlight(Method):
         return [Target(tuple(spans), self.target, self.form)]
 
     def describe(self, span: str, tokens: str) -> str:
-        return f"gave {span} = tokens {tokens} at least {self.target:g} of the attention"
+        done = "at least" if self.form == EXACT else "up to about"
+        return f"gave {span} = tokens {tokens} {done} {self.target:g} of the attention"

@@ -1,0 +1,438 @@
+"""Every method at its best on the demo model: table, figure and JSON.
+
+    python benchmarks/methods.py
+
+A strength is chosen on the validation split, by the protocol of `minboost tune`: the best share of
+obeying answers under conflict, among the strengths that keep 95 % of the answers without conflict
+right and 95 % of all answers fluent. The test split, the cases of dose_response.py, is then
+answered once. Heads are profiled, as `minboost profile` does it, on other draws of the validation
+split, each method at the strength that was chosen for all heads. A latent direction serves one
+value of an instruction ("French"), so each case gets that of its own, from the training split; its
+layer is chosen with the factor. Needs matplotlib (`pip install minboost[plot]`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from machine import describe
+
+import minboost
+from minboost.analysis.contrast import contrast, demo_contrast
+from minboost.analysis.evaluate import Evaluation, evaluate
+from minboost.analysis.intervals import sign_test
+from minboost.analysis.tasks import Case
+from minboost.analysis.tuning import Point, choose
+from minboost.demo.corpus import sample_cases
+from minboost.directions import KINDS as DIRECTIONS
+from minboost.methods import Boost, Guide, Latent, Method, Pasta, Spotlight
+
+NAME = "methods"
+ROOT = Path(__file__).parents[1]
+FLOOR = 0.95
+SIGNIFICANT = 0.05
+ANSWER_TOKENS = 24
+CONTRAST_PROMPTS = 60
+LAYERS = (1, 2, 3)  # of four; what enters layer 0 after the last token is the same in all prompts
+MULTIPLIERS = (1.5, 2, 3, 4, 5, 7, 9, 11, 13, 15, 17, 19)
+ALPHAS = (0.7, 0.5, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
+DELTAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0)
+TARGETS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+PUBLISHED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+FACTORS = (0.5, 1, 2, 4, 6, 8, 10, 12, 16, 20)
+
+Steer = Method | Callable[[Case], Method] | None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method, the values of its parameter that are tried, and how one is made of each."""
+
+    name: str
+    parameter: str
+    values: Sequence[float]
+    make: Callable[[float], Steer]
+    profiled: bool = False
+    """Whether its heads are to be profiled as well."""
+    detail: str = ""
+    """What tells it from others of its name: "layer 2"."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """An arm, its curve on validation, the point chosen, and the test split at that point."""
+
+    arm: Arm
+    curve: tuple[Point, ...]
+    chosen: Point | None
+    test: Evaluation | None
+    heads: int | None = None
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--cases", type=int, default=420, help="with conflict, and without, of test"
+    )
+    parser.add_argument("--validation", type=int, default=210, help="the same, of validation")
+    parser.add_argument("--profiling", type=int, default=70, help="with conflict, for the heads")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    options = parser.parse_args(argv)
+    lm = minboost.load("demo", device="cpu")
+    started = time.monotonic()
+    values: dict[str, str] = {}  # the instruction's value ("French") of each case
+    validation = cases_of(values, "validation", 0, options.validation, options.validation)
+    test = cases_of(values, "test", 0, options.cases, options.cases)
+    profiling = cases_of(values, "validation", 7, options.profiling, 0)
+    bench = Bench(
+        lm, validation, test, evaluate_at(lm, validation, None), evaluate_at(lm, test, None)
+    )
+    directions = directions_of(lm, test, values)
+    found = []
+    for alternatives in arms(directions, values):
+        found.append(bench.run(*alternatives))
+        say(found[-1], started)
+        arm, chosen = found[-1].arm, found[-1].chosen
+        if arm.profiled and chosen is not None:
+            found.append(bench.run_profiled(arm, chosen.value, profiling))
+            say(found[-1], started)
+    results = {
+        "command": "python benchmarks/methods.py",
+        "model": "demo",
+        "device": "cpu",
+        "dtype": str(lm.dtype).removeprefix("torch."),
+        "floor": FLOOR,
+        "heads": lm.config.num_hidden_layers * lm.config.num_attention_heads,
+        "cases": {
+            "profiling": len(profiling),
+            "validation": len(validation),
+            "test": len(test),
+            "contrasting prompts": 2 * CONTRAST_PROMPTS,
+        },
+        "interval": "Wilson, 95 %",
+        "seconds": round(time.monotonic() - started, 1),
+        "machine": describe(),
+        "plain": outcome(bench.plain_test),
+        "rows": [row(one, bench.plain_test, found) for one in found],
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / NAME
+    text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
+    path.with_suffix(".json").write_text(text, encoding="utf-8")
+    table = markdown(results)
+    path.with_suffix(".md").write_text(table, encoding="utf-8")
+    draw(results, path)
+    print(table)
+    return 0
+
+
+def cases_of(
+    values: dict[str, str], split: Any, seed: int, conflict: int, control: int
+) -> list[Case]:
+    """Cases of the demo world, without conflict as controls; their values go to ``values``."""
+    cases = []
+    for conflicting, count in ((True, conflict), (False, control)):
+        for drawn in sample_cases(seed, split, count, conflict=conflicting):
+            case = Case(
+                instruction=drawn.instruction,
+                query=drawn.query,
+                answer=drawn.answer_if_instruction,
+                task=drawn.kind,
+                split=split,
+                control=not conflicting,
+            )
+            values[case.key] = drawn.value
+            cases.append(case)
+    return cases
+
+
+def directions_of(
+    lm: minboost.LM, cases: Sequence[Case], values: dict[str, str]
+) -> dict[tuple[str, int, str, str], minboost.directions.Direction]:
+    """(direction, layer, kind of instruction, its value) → the direction."""
+    found = {}
+    for kind, value in sorted({(case.task, values[case.key]) for case in cases}):
+        positive, negative = demo_contrast(kind, value, CONTRAST_PROMPTS, 0)
+        for direction in contrast(lm, positive, negative, layers=LAYERS).directions.found:
+            found[direction.kind, direction.layer, kind, value] = direction
+    return found
+
+
+def arms(directions: dict[Any, Any], values: dict[str, str]) -> list[list[Arm]]:
+    """Each method as the arms of which the best on validation counts."""
+
+    def latent(kind: str, layer: int) -> Arm:
+        def make(factor: float) -> Callable[[Case], Method]:
+            return lambda case: Latent(
+                factor, direction=directions[kind, layer, case.task, values[case.key]]
+            )
+
+        factors = (1.0,) if kind == "projection" else FACTORS
+        return Arm(f"latent, {kind}", "factor", factors, make, detail=f"layer {layer}")
+
+    single = [
+        Arm("instaboost", "multiplier", MULTIPLIERS, Boost, profiled=True),
+        Arm("instaboost, prefix", "multiplier", MULTIPLIERS, lambda m: Boost(m, span="prefix")),
+        Arm("pasta", "alpha", ALPHAS, Pasta, profiled=True),
+        Arm("guide", "delta", DELTAS, Guide),
+        Arm("spotlight, exact", "target", TARGETS, Spotlight, profiled=True),
+        Arm("spotlight, published", "target", PUBLISHED, lambda t: Spotlight(t, form="published")),
+    ]
+    return [[arm] for arm in single] + [
+        [latent(kind, layer) for layer in LAYERS] for kind in DIRECTIONS
+    ]
+
+
+def evaluate_at(
+    lm: minboost.LM, cases: Sequence[Case], steer: Steer, plain: Evaluation | None = None
+) -> Evaluation:
+    return evaluate(lm, cases, steer, max_new_tokens=ANSWER_TOKENS, batch=70, plain=plain)
+
+
+@dataclass(frozen=True)
+class Bench:
+    lm: minboost.LM
+    validation: Sequence[Case]
+    test: Sequence[Case]
+    plain_validation: Evaluation
+    plain_test: Evaluation
+
+    def run(self, *alternatives: Arm, heads: int | None = None) -> Found:
+        """All values on validation, and the best of them that passes the floor on test."""
+        tried = [(arm, self.curve(arm)) for arm in alternatives]
+        passing = [(arm, curve, chosen) for arm, curve in tried if (chosen := choose(curve, FLOOR))]
+        if not passing:
+            return Found(*tried[0], None, None, heads)
+        arm, curve, chosen = max(passing, key=lambda one: one[2].evaluation.success or 0.0)
+        test = evaluate_at(self.lm, self.test, arm.make(chosen.value), self.plain_test)
+        return Found(arm, curve, chosen, test, heads)
+
+    def curve(self, arm: Arm) -> tuple[Point, ...]:
+        return tuple(
+            Point(
+                value,
+                evaluate_at(self.lm, self.validation, arm.make(value), self.plain_validation),
+            )
+            for value in arm.values
+        )
+
+    def run_profiled(self, arm: Arm, value: float, cases: Sequence[Case]) -> Found:
+        """The same on the heads that `minboost profile` finds for the arm at ``value``."""
+        heads = profiled_heads(arm.name.split(",")[0], arm.parameter, value, cases)
+
+        def make(value: float) -> Method:
+            method = arm.make(value)
+            assert isinstance(method, Method)
+            return replace(method, heads=heads)
+
+        name = f"{arm.name}, profiled heads"
+        return self.run(replace(arm, name=name, make=make), heads=sum(map(len, heads.values())))
+
+
+def profiled_heads(
+    method: str, parameter: str, value: float, cases: Sequence[Case]
+) -> dict[int, list[int]]:
+    from minboost.cli import main as minboost_command
+
+    with tempfile.TemporaryDirectory() as folder:
+        tasks, out = Path(folder) / "tasks.jsonl", Path(folder) / "heads.json"
+        lines = [json.dumps({**asdict(case)}) + "\n" for case in cases]
+        tasks.write_text("".join(lines), encoding="utf-8")
+        with redirect_stdout(StringIO()):
+            code = minboost_command([
+                "profile", "--tasks", str(tasks), "--method", method, f"--{parameter}", str(value),
+                "--out", str(out), "--device", "cpu", "--json",
+            ])  # fmt: skip
+        if code:
+            raise SystemExit(f"minboost profile ended with {code}")
+        chosen = json.loads(out.read_text(encoding="utf-8"))
+    return {int(layer): heads for layer, heads in chosen.items()}
+
+
+def outcome(evaluation: Evaluation) -> dict[str, Any]:
+    success, control = evaluation.success_interval, evaluation.control_interval
+    assert success is not None
+    assert control is not None
+    return {
+        "success": evaluation.success,
+        "success_interval": success,
+        "control": evaluation.control,
+        "control_interval": control,
+        "fluency": evaluation.fluency,
+        "passed": "".join("1" if a.passed else "0" for a in evaluation.answers),  # case by case
+    }
+
+
+def row(found: Found, plain: Evaluation, others: Sequence[Found]) -> dict[str, Any]:
+    arm = found.arm
+    result: dict[str, Any] = {
+        "method": arm.name,
+        "parameter": arm.parameter,
+        "heads": found.heads,
+        "detail": arm.detail,
+        "chosen": None if found.chosen is None else found.chosen.value,
+        "validation": [
+            {
+                "value": point.value,
+                "success": point.evaluation.success,
+                "control": point.evaluation.control,
+                "fluency": point.evaluation.fluency,
+            }
+            for point in found.curve
+        ],
+    }
+    if found.test is not None:
+        result["test"] = outcome(found.test)
+        result["against_plain"] = paired(found.test, plain)
+        full = next((o for o in others if arm.name == f"{o.arm.name}, profiled heads"), None)
+        if full is not None and full.test is not None:
+            result["against_all_heads"] = paired(found.test, full.test)
+    return result
+
+
+def paired(one: Evaluation, other: Evaluation) -> dict[str, Any]:
+    """Cases under conflict that only one of the two answers rightly, and McNemar's exact p."""
+    pairs = [
+        (a.passed, b.passed)
+        for a, b in zip(one.answers, other.answers, strict=True)
+        if not a.case.control
+    ]
+    better, worse = pairs.count((True, False)), pairs.count((False, True))
+    return {"better": better, "worse": worse, "p": sign_test(better, worse)}
+
+
+def say(found: Found, started: float) -> None:
+    chosen = "none" if found.chosen is None else f"{found.chosen.value:g}"
+    success = "" if found.test is None else f", test {found.test.success:.3f}"
+    seconds = time.monotonic() - started
+    print(f"{seconds:6.0f} s  {found.arm.name}: {found.arm.parameter} {chosen}{success}",
+          file=sys.stderr, flush=True)  # fmt: skip
+
+
+def markdown(results: dict[str, Any]) -> str:
+    counts = results["cases"]
+    floor = f"{results['floor'] * 100:.0f} %"
+    lines = [
+        "# The methods on the demo model",
+        "",
+        f"`{results['command']}`: each method at the strength that {counts['validation']}",
+        f"validation cases chose (best success under conflict with at least {floor} of the",
+        f"answers without conflict right and {floor} of all answers fluent), on",
+        f"{counts['test']} test cases, half of them with a competing request. Greedy decoding,",
+        f"all heads and layers unless profiled; {results['interval']} intervals. At the end the",
+        "test cases under conflict that only the method, or only the plain model, answers rightly",
+        "(McNemar's exact p).",
+        "",
+        "| method | chosen | with conflict | without conflict | fluent | against plain |",
+        "|---|---|---|---|---:|---|",
+        "| plain | | " + " | ".join(cells(results["plain"])) + " | |",
+    ]
+    for one in results["rows"]:
+        heads = "" if one["heads"] is None else f", {one['heads']} heads"
+        heads += f", {one['detail']}" if one["detail"] else ""
+        if "test" not in one:
+            lines.append(f"| {one['method']} | none passes the floor | | | | |")
+            continue
+        against = one["against_plain"]
+        lines.append(
+            f"| {one['method']} | {one['parameter']} {one['chosen']:g}{heads} | "
+            + " | ".join(cells(one["test"]))
+            + f" | +{against['better']} −{against['worse']}, p = {against['p']:.2g} |"
+        )
+    lines += ["", "**Profiled heads against all heads**, each at its own best strength:", ""]
+    for one in results["rows"]:
+        if (against := one.get("against_all_heads")) is not None:
+            verdict = "no difference that these cases show"
+            if against["p"] < SIGNIFICANT:
+                verdict = "better" if against["better"] > against["worse"] else "worse"
+            lines.append(
+                f"- {one['method']}, {one['heads']} of {results['heads']}: {verdict}; right on "
+                f"{against['better']} cases that all heads get wrong, wrong on {against['worse']} "
+                f"that they get right (p = {against['p']:.2g})."
+            )
+    lines += [
+        "",
+        "GUIDE's δ is InstABoost's log m, on another grid. A latent direction serves one value of",
+        "an instruction, and is added on top of the same prompt, each case getting its own. The",
+        "paper's factors of .1 to 1 do next to nothing here: the demo model's residual stream",
+        "has a norm of about 60. `random` and `projection` are controls: a push of the same",
+        "length, and the instruction's own direction taken out.",
+        "",
+        f"![success against control on validation]({NAME}.png)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def cells(side: dict[str, Any]) -> list[str]:
+    return [
+        f"{side['success']:.3f} ({interval(*side['success_interval'])})",
+        f"{side['control']:.3f} ({interval(*side['control_interval'])})",
+        f"{side['fluency']:.3f}",
+    ]
+
+
+def interval(low: float, high: float) -> str:
+    return f"{low:.3f} to {high:.3f}"
+
+
+COLOURS = {
+    "instaboost": "#0072b2",
+    "pasta": "#d55e00",
+    "spotlight, exact": "#009e73",
+    "spotlight, published": "#56b4e9",
+    "latent, diffmean": "#cc79a7",
+    "latent, pcact": "#e69f00",
+    "latent, random": "0.55",
+}
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """Success under conflict against success without it, on validation, a point a strength."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = NAME  # the same figure gives the same file
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.6, 5.0), layout="constrained")
+    for one in results["rows"]:
+        colour = COLOURS.get(one["method"].removesuffix(", profiled heads"))
+        if colour is None:
+            continue
+        profiled = one["heads"] is not None
+        x = [point["control"] for point in one["validation"]]
+        y = [point["success"] for point in one["validation"]]
+        axes.plot(x, y, color=colour, linestyle="--" if profiled else "-", linewidth=1.3,
+                  marker="o", markersize=3, label=one["method"])  # fmt: skip
+        best = next((p for p in one["validation"] if p["value"] == one["chosen"]), None)
+        if best is not None:
+            axes.plot([best["control"]], [best["success"]], color=colour, marker="*", markersize=13)
+    axes.axvline(results["floor"], color="0.45", linewidth=0.9, linestyle=":", zorder=0)
+    axes.annotate("floor", (results["floor"], 0.02), xytext=(-4, 0), textcoords="offset points",
+                  ha="right", fontsize=8.5, color="0.3")  # fmt: skip
+    axes.set_xlim(0.5, 1.01)
+    axes.set_ylim(0, 1.03)
+    axes.set_xlabel("answers without conflict that stay right")
+    axes.set_ylabel("answers under conflict that obey the instruction")
+    axes.set_title("Demo model, validation split: a point a strength, a star the chosen one",
+                   fontsize=11)  # fmt: skip
+    axes.grid(color="0.92")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower left", frameon=False, fontsize=8.5)
+    figure.savefig(path.with_suffix(".png"), dpi=130)
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
