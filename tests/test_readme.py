@@ -10,6 +10,7 @@ import pytest
 
 import minboost
 from minboost.generate import main
+from minboost.methods import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,34 @@ def test_the_dose_response_figures_are_those_of_the_results_file(readme, root):
     assert f"boosted in {conflict[1]:.3f} at m = 7 and {conflict[2]:.3f} at m = 10" in text
     assert "without conflict in {:.3f}, {:.3f} and {:.3f}".format(*without) in text
     assert f"On {results['cases']['conflict']} held-out cases" in text
+
+
+def test_the_methods_table_is_that_of_the_results_file(readme, root):
+    results = json.loads((root / "benchmarks/results/methods.json").read_text())
+    rows = {row["method"]: row for row in results["rows"]}
+    names = {"spotlight": "spotlight, exact", "latent": "latent, diffmean"}
+    shown = re.findall(
+        r"\| `?(\(plain\)|\w+)`? \| `(.*?)` \|.*\| (0\.\d+) \| ([01]\.\d+) \|", readme
+    )
+    assert [name for name, *_ in shown] == ["(plain)", *METHODS]
+    for name, python, success, control in shown:
+        if name == "(plain)":
+            side = results["plain"]
+        else:
+            row = rows[names.get(name, name)]
+            side = row["test"]
+            assert f"{row['chosen']:g}" == re.search(r"[\d.]+", python).group()
+        assert (success, control) == (f"{side['success']:.3f}", f"{side['control']:.3f}")
+
+
+def test_what_is_said_of_profiled_heads_is_what_was_measured(root):
+    """In the README's limits: no difference, and for Spotlight a worse result."""
+    results = json.loads((root / "benchmarks/results/methods.json").read_text())
+    against = {row["method"].split(",")[0]: row["against_all_heads"]
+               for row in results["rows"] if "against_all_heads" in row}  # fmt: skip
+    assert all(against[name]["p"] > 0.05 for name in ("instaboost", "pasta"))
+    assert against["spotlight"]["p"] < 0.05
+    assert against["spotlight"]["worse"] > against["spotlight"]["better"]
 
 
 def test_the_load_figure_is_that_of_the_results_file(readme, root):
