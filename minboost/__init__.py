@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .directions import load_direction
     from .errors import InputError, MinboostError, ModelError
     from .lm import LM
     from .loading import load
@@ -35,6 +36,7 @@ __all__ = [
     "Span",
     "Spotlight",
     "load",
+    "load_direction",
 ]
 
 _HOME = {
@@ -51,6 +53,7 @@ _HOME = {
     "Span": "span",
     "Spotlight": "methods",
     "load": "loading",
+    "load_direction": "directions",
 }
 
 

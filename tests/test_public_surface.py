@@ -21,6 +21,7 @@ PUBLIC = {
     "Span",
     "Spotlight",
     "load",
+    "load_direction",
 }
 
 
