@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
@@ -78,6 +79,16 @@ def test_the_methods_table_is_that_of_the_results_file(readme, root):
             side = row["test"]
             assert f"{row['chosen']:g}" == re.search(r"[\d.]+", python).group()
         assert (success, control) == (f"{side['success']:.3f}", f"{side['control']:.3f}")
+
+
+def test_the_methods_report_is_made_of_its_json(root):
+    path = root / "benchmarks/methods_report.py"
+    spec = importlib.util.spec_from_file_location("methods_report", path)
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    results = root / "benchmarks/results"
+    made = report.markdown(json.loads((results / "methods.json").read_text()))
+    assert made == (results / "methods.md").read_text(encoding="utf-8")
 
 
 def test_what_is_said_of_profiled_heads_is_what_was_measured(root):
