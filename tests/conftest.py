@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,25 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tupl
             folder = tmp_path_factory.mktemp(name)
             made[name] = (folder, tiny.save(name, folder))
         return made[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def bridge(checkpoint: Callable[[str], tuple[Path, Any]]) -> Callable[[str], Any]:
+    """bridge(name) → the checkpoint of that name in TransformerLens."""
+
+    @functools.cache
+    def get(name: str) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own dependencies
+            from transformer_lens.model_bridge import TransformerBridge
+
+            folder, _ = checkpoint(name)
+            model = TransformerBridge.boot_transformers(
+                str(folder), dtype=torch.float32, device="cpu"
+            )
+            return model.eval()
 
     return get
 

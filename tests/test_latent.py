@@ -87,23 +87,6 @@ def close(got, want):
     return (got - want).abs().max() <= 1e-5 * want.abs().max()
 
 
-@pytest.fixture(scope="module")
-def bridge(checkpoint):
-    """The same folder in TransformerLens."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own dependencies
-        from transformer_lens.model_bridge import TransformerBridge
-
-        @functools.cache
-        def get(name):
-            folder, _ = checkpoint(name)
-            return TransformerBridge.boot_transformers(
-                str(folder), dtype=torch.float32, device="cpu"
-            ).eval()
-
-        yield get
-
-
 def lens_logits(model, ids, asked):
     """TransformerLens, steered at hook_resid_post as the paper's code does."""
 

@@ -93,23 +93,6 @@ def steered_pattern(pattern, hook, layer, asked, prompt):
     return pattern
 
 
-@pytest.fixture(scope="module")
-def bridge(checkpoint):
-    """The same folder in TransformerLens."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own dependencies
-        from transformer_lens.model_bridge import TransformerBridge
-
-        @functools.cache
-        def get(name):
-            folder, _ = checkpoint(name)
-            return TransformerBridge.boot_transformers(
-                str(folder), dtype=torch.float32, device="cpu"
-            ).eval()
-
-        yield get
-
-
 def their_logits(model, ids, asked, prompt):
     hooks = [
         (

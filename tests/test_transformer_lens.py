@@ -26,24 +26,6 @@ SPAN = Span(3, 12)
 SLOW = ["llama-biases", "llama-llama3", "qwen2", "mistral-full"]
 
 
-@pytest.fixture(scope="module")
-def bridge(checkpoint):
-    """The same folder in TransformerLens."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own dependencies
-        from transformer_lens.model_bridge import TransformerBridge
-
-        @functools.cache
-        def get(name):
-            folder, _ = checkpoint(name)
-            model = TransformerBridge.boot_transformers(
-                str(folder), dtype=torch.float32, device="cpu"
-            )
-            return model.eval()
-
-        yield get
-
-
 def hooks(boost, size):
     """The InstABoost way: scale the attention pattern's columns, then make the rows sum to 1."""
 
