@@ -52,8 +52,17 @@ def llama(checkpoint):
     return load(checkpoint("llama")[0], impl="triton").to(DEVICE)
 
 
-@pytest.mark.parametrize("boosted", [False, True], ids=["plain", "boosted"])
-@pytest.mark.parametrize("name", tiny.CHECKPOINTS)
+@pytest.mark.parametrize(
+    ("name", "boosted"),
+    [
+        *((name, True) for name in tiny.CHECKPOINTS),
+        *(
+            pytest.param(name, False, marks=[] if name in ("llama", "qwen3") else pytest.mark.slow)
+            for name in tiny.CHECKPOINTS
+        ),
+    ],
+    ids=lambda value: {True: "boosted", False: "plain"}.get(value, value),
+)
 def test_every_family_gets_the_greedy_tokens_of_the_torch_implementation(checkpoint, name, boosted):
     tokens = {}
     for impl in ("torch", "triton"):

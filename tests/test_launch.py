@@ -163,6 +163,7 @@ def tiny_tune(module, monkeypatch):
     return tune
 
 
+@pytest.mark.slow
 def test_what_is_measured_fastest_is_chosen(tiny_tune, monkeypatch, tmp_path, capsys):
     (entry,) = tiny_tune.entries(["rope"], "sm_90")
     present = entry.tried[0]
