@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -182,6 +182,8 @@ class LM:
             )
         if spans is not None and boost is None:
             raise InputError("spans were given without a boost")
+        if not isinstance(spans, (Span, Iterable, type(None))):
+            raise InputError(f"spans must be a Span or a list of them, got {spans!r}")
         where = None if spans is None else [spans] if isinstance(spans, Span) else list(spans)
         placed = []
         for method in as_methods(boost):

@@ -26,21 +26,21 @@ class Placement:
     def spans(self, prompt: Prompt) -> list[tuple[Method, list[Span]]]:
         """Each method and the token spans of ``prompt`` that it names.
 
-        A Guide whose request has tags becomes one for each of them, with a delta of its own.
+        A Guide whose request has tags becomes one for each of their levels, with its own delta.
 
         Raises:
             InputError: a span that is not there.
         """
-        tagged = [(name, tag) for name, tags in self.tags.items() for tag in tags]
+        levels: dict[float, list[Span]] = {}
+        for name, tags in self.tags.items():
+            for tag in tags:
+                levels.setdefault(tag.level, []).append(prompt.within(name, tag.start, tag.stop))
         placed: list[tuple[Method, list[Span]]] = []
         for method in self.methods:
-            if isinstance(method, Guide) and tagged:
+            if isinstance(method, Guide) and levels:
                 placed += [
-                    (
-                        replace(method, delta=method.delta * tag.level),
-                        [prompt.within(name, tag.start, tag.stop)],
-                    )
-                    for name, tag in tagged
+                    (replace(method, delta=method.delta * level), spans)
+                    for level, spans in levels.items()
                 ]
             else:
                 placed.append((method, resolve_spans(method, prompt)))

@@ -119,9 +119,11 @@ def _set_target(
             f"{', '.join(map(str, plan.targeted))} ({plan.form}) and "
             f"{', '.join(map(str, spans))} ({effect.form}) were asked for"
         )
+    near = torch.finfo(torch.float32)  # the nearest to 0 and 1 that a float32 inside of them can be
+    mass = min(max(effect.mass, near.tiny), 1 - near.eps / 2)
     for layer, heads in chosen.items():
         at = plan.target[layer, list(heads)]
-        plan.target[layer, list(heads)] = at.clamp(min=effect.mass)
+        plan.target[layer, list(heads)] = at.clamp(min=mass)
 
 
 def _set_stream(

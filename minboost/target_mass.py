@@ -61,5 +61,6 @@ def shares(mass: Tensor, seen: Tensor, target: Tensor, form: str) -> tuple[Tenso
     low = (mass < target) & seen
     goal = target if form == EXACT else target / (1 + target - mass)
     reached = goal.where(low, mass)
-    c = ((1 - reached) / (1 - mass)).where(low, torch.ones_like(mass))
+    rest = (1 - mass).where(low, torch.ones_like(mass))  # not 0: its gradient would be NaN
+    c = ((1 - reached) / rest).where(low, torch.ones_like(mass))
     return c, (reached - c * mass).where(low, torch.zeros_like(mass))

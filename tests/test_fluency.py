@@ -237,3 +237,16 @@ def test_a_strong_boost_breaks_answers_and_a_mild_one_does_not(demo):
 
     assert share(3.0) == 1
     assert share(100.0) < 0.7
+
+
+def test_an_answers_surprisal_does_not_depend_on_what_is_judged_with_it(checkpoint):
+    """Not even where the rope's angles follow a sequence's length."""
+    lm = minboost.load(str(checkpoint("llama-dynamic")[0]), device="cpu")
+    g = torch.Generator().manual_seed(5)
+    prompts, answers = (
+        [torch.randint(0, 300, (n,), generator=g).tolist() for n in lengths]
+        for lengths in ((9, 40, 21), (4, 12, 7))
+    )
+    together = excess_surprisal(lm, prompts, answers)
+    alone = [excess_surprisal(lm, [p], [a])[0] for p, a in zip(prompts, answers, strict=True)]
+    assert together == pytest.approx(alone, abs=1e-4)

@@ -170,6 +170,19 @@ def test_the_measured_mass_is_the_target_wherever_it_was_below(checkpoint, name,
         assert (after[:, : span.start] == 0).all()
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_gradients_are_finite_where_a_row_sees_the_span_alone(form):
+    """A forward without a cache is differentiable; row 0 sees nothing but the span."""
+    q, k, v, start, _, _, target, counted = inputs(12, 12, torch.float32, 1)
+    q.requires_grad_()
+    bias = SpanBias(start * 0, start * 0 + 3, None, target * 0 + 0.4, counted | True, form)
+    attention(q, k, v, bias=bias, impl="torch")[0].square().sum().backward()
+    assert q.grad.isfinite().all()
+    want, q.grad = q.grad, None
+    attention(q, k, v, bias=bias, impl="reference")[0].square().sum().backward()
+    torch.testing.assert_close(want, q.grad, atol=1e-4, rtol=1e-4)
+
+
 def test_target_and_targeted_go_together_and_fit():
     q, k, v, start, stop, _, target, counted = inputs(5, 5, torch.float32, 1)
     with pytest.raises(InputError, match="target and targeted go together"):

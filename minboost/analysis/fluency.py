@@ -135,7 +135,10 @@ def excess_surprisal(
     sequences = [[*prompts[b], *answers[b][:-1]] for b in scored]
     longest = max(map(len, sequences))
     padded = [ids + [0] * (longest - len(ids)) for ids in sequences]  # seen by no row before it
-    hidden = lm.model(torch.tensor(padded, device=lm.device)).hidden  # (B, T, hidden_size)
+    # ``last`` says where each ends, for a rope whose angles follow the length.
+    last = torch.tensor([len(ids) - 1 for ids in sequences], device=lm.device)
+    x, step = lm.model.begin(torch.tensor(padded, device=lm.device), last=last)
+    hidden = lm.model.blocks(x, step).hidden  # (B, T, hidden_size)
     # Only the rows that predict an answer's tokens, from its second on, go through the head.
     rows = torch.cat([hidden[n, len(prompts[b]) : len(sequences[n])] for n, b in enumerate(scored)])
     targets = torch.tensor([token for b in scored for token in answers[b][1:]], device=lm.device)

@@ -140,7 +140,7 @@ def measure(
 def _mass(lm: LM, ids: Tensor, plan: Plan, rows: range, spans: int) -> Tensor:
     """(L, H, R): the mass on the first ``spans`` spans of the plan together."""
     mass: Tensor = lm.model(ids, plan=plan, return_mass=True, rows=rows).mass  # (L, 1, H, R, N)
-    return mass[:, 0, :, :, :spans].sum(-1).cpu()
+    return mass[:, 0, :, :, :spans].sum(-1).clamp(max=1).cpu()  # a sum of rounded shares
 
 
 def _measured(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -51,9 +51,12 @@ class Method(ABC):
             heads = as_number("the fraction of heads", heads)
         layers = self.layers
         if not isinstance(layers, str):
-            if not isinstance(layers, Iterable):
-                raise InputError(f"layers must be a text or a list of numbers, got {layers!r}")
-            layers = tuple(layers)
+            try:
+                layers = tuple(layers)
+            except TypeError as error:
+                raise InputError(
+                    f"layers must be a text or a list of numbers, got {layers!r}"
+                ) from error
         if not isinstance(self.span, (str, Span)):
             raise InputError(f"span must be a text or a Span, got {self.span!r}")
         if isinstance(self.span, str) and not self.span.strip():

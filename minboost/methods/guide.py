@@ -15,7 +15,9 @@ from .base import Method
 
 LEVELS = {"!": 0.5, "!!": 1.0, "!!!": 2.0}
 """What a tag of so many marks multiplies delta by."""
-_TAG = re.compile(r"<(?P<opens>!{1,3})->\s*|\s*<-(?P<closes>!{1,3})>")
+MOST = 1000.0
+"""The largest delta either way: e^1000 is beyond any attention, and float16 still holds it."""
+_TAG = re.compile(r"<(?P<opens>!{1,3})->\s*|<-(?P<closes>!{1,3})>")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Guide(Method):
 
     Tags in the instruction or the query choose the spans instead, and weigh delta: ``<!-> … <-!>``
     halves it, ``<!!-> … <-!!>`` takes it as it is, ``<!!!-> … <-!!!>`` doubles it. Tags, and the
-    white space just inside of them, are no part of the prompt.
+    white space just inside of them, are no part of the prompt. A token that tags of one level share
+    is steered once; of different levels, it gets the sum.
 
     ``layers``, ``heads``, ``span``: as in ``Method``.
     """
@@ -39,7 +42,10 @@ class Guide(Method):
     _: KW_ONLY
 
     def __post_init__(self) -> None:
-        self._set("delta", as_number("delta", self.delta))
+        delta = as_number("delta", self.delta)
+        if abs(delta) > MOST:
+            raise InputError(f"delta must lie in [-{MOST:g}, {MOST:g}], got {self.delta!r}")
+        self._set("delta", delta)
         super().__post_init__()
 
     def effects(self, spans: Sequence[Span], tokens: int) -> list[Effect]:
@@ -85,7 +91,8 @@ def read_tags(name: str, text: str) -> tuple[str, list[Tagged]]:
         wanted = f"<-{match['closes']}>"
         if open_[0] != f"<{match['closes']}->":
             raise InputError(f"the tag {wanted} {where} does not close {open_[0]}")
-        if not clean[open_[1] :].strip():
+        clean = clean[: open_[1]] + clean[open_[1] :].rstrip()
+        if len(clean) == open_[1]:
             raise InputError(f"there is nothing between {open_[0]} and {wanted} {where}")
         marks.append(Tagged(open_[1], len(clean), LEVELS[match["closes"]]))
         open_ = None

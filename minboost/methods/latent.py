@@ -14,7 +14,7 @@ from ..span import Span
 from .base import Method
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Latent(Method):
     """x + ``factor`` · d at the output of every chosen layer, for every token.
 

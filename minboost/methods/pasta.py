@@ -45,6 +45,8 @@ class Pasta(Method):
         super().__post_init__()
 
     def effects(self, spans: Sequence[Span], tokens: int) -> list[Effect]:
+        if not spans:
+            raise InputError("PASTA touches no token: its span is empty")
         scaled = {
             "exclude": lambda: outside(spans, tokens),
             "include": lambda: list(spans),
