@@ -11,12 +11,14 @@ from .answer import Answer
 from .checks import as_integer
 from .decode import Decoder
 from .errors import InputError, ModelError
+from .methods import Method
 from .model import Transformer
 from .placement import place
-from .plan import Plan, sequence_plan
+from .plan import Plan, SequencePlan, sequence_plan
 from .prompt import Prompt, build_prompt
 from .request import Generation, Mass, Request, Stats
 from .sampling import BROKEN
+from .span import Span
 from .tokenizer import Tokenizer
 
 
@@ -55,21 +57,11 @@ class Run:
         self.notes = [
             (*prompt.notes, *notes) for prompt, (_, notes) in zip(self.prompts, fitted, strict=True)
         ]
-        plans = [
-            sequence_plan(
-                texts.spans(prompt),
-                tokens=len(prompt.ids),
-                watch=prompt.instruction if measure_mass else None,
-                hidden_size=self.config.hidden_size,
-                **self.config.size,
-            )
-            for texts, prompt in zip(written, self.prompts, strict=True)
-        ]
+        placed = [texts.spans(prompt) for texts, prompt in zip(written, self.prompts, strict=True)]
+        plans = self._plans(placed, watch=False)
         self.heads = [plan.heads for plan in plans]
         self.spans = [plan.spans for plan in plans]
-        self.plan = None
-        if not all(plan.empty for plan in plans):
-            self.plan = Plan.build(plans, **self.config.size, device=self.device)
+        self.plan = self._built(plans)
         eos_ids = self.config.eos_token_ids or tokenizer.eos_ids
         self.answers = [
             Answer(tokenizer, eos_ids=eos_ids, stop=r.stop, max_new_tokens=limit)
@@ -80,7 +72,10 @@ class Run:
             torch.cuda.reset_peak_memory_stats(self.device)
         # Holds the KV cache: from the first step to the last.
         self.tokens: Generator[list[int]] | None = None
-        self.masses = self._measure() if measure_mass else [None] * len(requests)
+        self.masses: list[Mass | None] = [None] * len(requests)
+        if measure_mass:
+            # A plan of its own: one more span would change the last bits of the answer's run.
+            self.masses = self._measure(self._built(self._plans(placed, watch=True)))
         self.prefill_seconds = self.decode_seconds = 0.0
         self.decoded = 0
 
@@ -156,12 +151,32 @@ class Run:
         ids = [prompt.ids for prompt in self.prompts]
         return Decoder(self.model, ids, max_new_tokens=max(self.limits), plan=plan)
 
-    def _measure(self) -> list[Mass | None]:
+    def _plans(
+        self, placed: Sequence[Sequence[tuple[Method, Sequence[Span]]]], *, watch: bool
+    ) -> list[SequencePlan]:
+        """Each sequence's methods compiled, with ``watch`` its instruction in slot 0."""
+        return [
+            sequence_plan(
+                methods,
+                tokens=len(prompt.ids),
+                watch=prompt.instruction if watch else None,
+                hidden_size=self.config.hidden_size,
+                **self.config.size,
+            )
+            for methods, prompt in zip(placed, self.prompts, strict=True)
+        ]
+
+    def _built(self, plans: Sequence[SequencePlan]) -> Plan | None:
+        if all(plan.empty for plan in plans):
+            return None
+        return Plan.build(plans, **self.config.size, device=self.device)
+
+    def _measure(self, plan: Plan | None) -> list[Mass | None]:
         """The mass on each instruction, boosted and plain: two prefills of their own."""
-        if self.plan is None:
+        if plan is None:
             return [None] * len(self.requests)
-        _, boosted = self._decoder(self.plan).prefill(return_mass=True)
-        _, baseline = self._decoder(self.plan.without_strengths()).prefill(return_mass=True)
+        _, boosted = self._decoder(plan).prefill(return_mass=True)
+        _, baseline = self._decoder(plan.without_strengths()).prefill(return_mass=True)
         assert boosted is not None
         assert baseline is not None
         return [

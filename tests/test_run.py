@@ -198,3 +198,12 @@ def test_whether_steps_are_captured_reaches_the_decoder(checkpoint, monkeypatch,
     lm = minboost.load(str(checkpoint("llama")[0]), device="cpu", graph=graph)
     lm.generate(query="Why?", max_new_tokens=1)
     assert seen == [{"graph": graph}]
+
+
+def test_measuring_the_mass_leaves_the_plan_of_the_answer_as_it_is(lm):
+    """One more span, watched and not steered, would change the rounding of the answer's run."""
+    request = Request(**ASK, boost=Boost(5.0, span="sky"))
+    plain, measured = (Run(lm.model, lm.tokenizer, [request], measure_mass=m) for m in (0, 1))
+    assert measured.masses[0] is not None
+    assert torch.equal(measured.plan.strength, plain.plan.strength)
+    assert torch.equal(measured.plan.start, plain.plan.start)
