@@ -20,7 +20,7 @@ from .commands.options import (
     model_options,
     settle,
     text_options,
-    texts_of,
+    texts_with_span,
     toy_notes,
 )
 from .commands.program import EXIT_INTERRUPTED, run_command
@@ -37,7 +37,7 @@ EXAMPLES = """
 Examples:
   The demo model, boosted and plain side by side:
     python -m minboost.generate --compare \\
-      --instruction "Answer in French." --query "What colour is the sky? Answer in English."
+      --instruction "Answer in French." --query "What colour is the sky? Answer in English instead."
 \b
   A model of your own, boosting layers 8 to 12 only, as JSON:
     python -m minboost.generate --model ./Llama-3.2-1B-Instruct --layers 8-12 --json \\
@@ -53,7 +53,12 @@ Settings: command line > MINBOOST_<OPTION> > .env > config.yaml > default; see -
 """
 
 
-@click.command("generate", epilog=EXAMPLES, context_settings=CONTEXT)
+@click.command(
+    "generate",
+    short_help="Answer a query, with the model steered towards the instruction.",
+    epilog=EXAMPLES,
+    context_settings=CONTEXT,
+)
 @text_options
 @click.option("--max-new-tokens", type=int, default=64, show_default=True)
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy.")
@@ -80,7 +85,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     multiplied by --multiplier."""
     if settle(ctx, options):
         return
-    options["instruction"], options["query"] = texts_of(options)
+    options["instruction"], options["query"] = texts_with_span(options)
     ctx.exit(run(options))
 
 

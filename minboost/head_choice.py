@@ -25,7 +25,7 @@ def parse_heads(text: str) -> str | float | dict[int, Sequence[int] | str]:
     if not text.lstrip().startswith(("{", "[")):
         where = f"heads file {text}"
         try:
-            text = Path(text).read_text(encoding="utf-8")
+            text = Path(text).read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             raise InputError(
                 "heads must be 'all', a share, PASTA's JSON or a file that holds it, "

@@ -58,6 +58,12 @@ class SequencePlan:
         """The spans that have a strength, or the target."""
         return tuple(span for span, s in self.strengths.items() if s.any() or span in self.targeted)
 
+    @property
+    def span_logs(self) -> tuple[float, ...]:
+        """The log multiplier of each of ``spans`` on the head where it is strongest."""
+        found = [self.strengths[span].flatten() for span in self.spans]
+        return tuple(float(of[of.abs().argmax()]) for of in found)
+
 
 def sequence_plan(
     placed: Sequence[tuple[Method, Sequence[Span]]],

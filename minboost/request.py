@@ -78,7 +78,8 @@ class Mass:
 class Generation:
     """What came out, and what was done to get it.
 
-    ``boosted_heads`` and ``boosted_spans`` say where the attention was steered.
+    ``boosted_heads`` and ``boosted_spans`` say where the attention was steered, ``boosted_logs`` by
+    which log multiplier each span was at the most (0 where it had a target mass instead).
     """
 
     text: str
@@ -89,6 +90,7 @@ class Generation:
     notes: tuple[str, ...]
     boosted_heads: dict[int, tuple[int, ...]]
     boosted_spans: tuple[Span, ...]
+    boosted_logs: tuple[float, ...]
     attention_mass: Mass | None = None
 
 

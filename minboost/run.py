@@ -61,6 +61,7 @@ class Run:
         plans = self._plans(placed, watch=False)
         self.heads = [plan.heads for plan in plans]
         self.spans = [plan.spans for plan in plans]
+        self.span_logs = [plan.span_logs for plan in plans]
         self.plan = self._built(plans)
         eos_ids = self.config.eos_token_ids or tokenizer.eos_ids
         self.answers = [
@@ -134,13 +135,15 @@ class Run:
                 notes=notes,
                 boosted_heads=heads,
                 boosted_spans=spans,
+                boosted_logs=logs,
                 attention_mass=mass,
             )
-            for answer, prompt, heads, spans, notes, mass in zip(
+            for answer, prompt, heads, spans, logs, notes, mass in zip(
                 self.answers,
                 self.prompts,
                 self.heads,
                 self.spans,
+                self.span_logs,
                 self.notes,
                 self.masses,
                 strict=True,

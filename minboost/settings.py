@@ -58,6 +58,8 @@ KEYS: dict[str, str | None] = {
     "generation.stop": "stop",
     "testing.num_runs": None,  # for comparisons; accepted and without effect on one generation
 }
+OWN_SECTIONS = {"instaboost", "pasta", "guide", "spotlight", "latent"}
+"""Sections that no other program's config.yaml has: one a method."""
 SOURCES = {
     ParameterSource.COMMANDLINE: "command line",
     ParameterSource.ENVIRONMENT: "environment",
@@ -106,8 +108,8 @@ def _as_written(option: str, value: Any) -> Any:
 def find_config(folder: Path) -> tuple[Path | None, Path | None]:
     """``folder/config.yaml`` if it is one of ours, and else the one that was passed over.
 
-    config.yaml is a name that others use too. Ours has an ``instaboost`` section, or no top-level
-    key but our own.
+    config.yaml is a name that others use too. Ours has a section of a method or names one, or has
+    no top-level key but our own.
     """
     path = folder / "config.yaml"
     if not path.is_file():
@@ -119,7 +121,10 @@ def find_config(folder: Path) -> tuple[Path | None, Path | None]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
         return None, path
     sections = {key.split(".")[0] for key in KEYS}
-    ours = isinstance(raw, Mapping) and ("instaboost" in raw or sections.issuperset(raw))
+    ours = isinstance(raw, Mapping) and (
+        not OWN_SECTIONS.isdisjoint(raw) or sections.issuperset(raw)
+        or raw.get("method") in OWN_SECTIONS
+    )  # fmt: skip
     return (path, None) if ours else (None, path)
 
 
@@ -154,8 +159,11 @@ class Lines(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 def unknown_variables(command: click.Command) -> list[str]:
-    """MINBOOST_… variables of the environment that name no option of the command."""
-    known = {f"{PREFIX}_{parameter.name}".upper() for parameter in command.params}
+    """MINBOOST_… variables of the environment that name no option of any command."""
+    from .cli import program
+
+    commands = [command, *program.commands.values()]
+    known = {f"{PREFIX}_{p.name}".upper() for one in commands for p in one.params}
     return sorted(
         name for name in os.environ if name.startswith(f"{PREFIX}_") and name not in known
     )

@@ -532,7 +532,7 @@ def test_a_config_files_layers_are_where_a_method_acts_and_not_the_commands(file
     ("args", "message"),
     [
         (["--layers", "9"], "layer 9 does not exist"),
-        (["--layers", "all"], "no difference at the input of layer 0"),
+        (["--layers", "0"], "no difference at the input of layer 0"),
         (["--layers", "some"], "layers 'some' is not understood"),
         (["--kinds", "diffmean,mean"], "the kind 'mean' is none of"),
         (["--seed", "-1"], "seed must be an integer in [0, "),

@@ -574,8 +574,8 @@ def test_a_text_of_the_query_can_be_inspected_without_an_instruction(model, capf
 
 
 WRONG = {
-    "nothing-to-measure": (ASK[2:], "--instruction is missing: without one there is nothing to"),
-    "prefix": ([*ASK[2:], "--span", "prefix"], "unless --span names a text of the query"),
+    "nothing-to-measure": (ASK[2:], "--instruction is missing: without one, --span must name"),
+    "prefix": ([*ASK[2:], "--span", "prefix"], "--span must name a text of the query"),
     "no-tags": ([*ASK[2:], "--method", "guide"], "the request has no instruction"),
     "no-query": (ASK[:2], "--query is missing"),
     "empty": (["--instruction", "", *ASK[2:]], "the instruction is empty"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import hypothesis.strategies as st
 import pytest
@@ -398,7 +401,7 @@ def test_the_json_names_the_method_and_its_parameters(name, model, capfd):
 def test_the_stats_line_says_what_each_method_did(model, capfd):
     said = {
         "pasta": "scaled 'instruction' = tokens [2, 10) x 5 on 3 layers, 18 heads",
-        "guide": "raised the logits of tokens [2, 10) by delta = 2.5 on 3 layers, 18 heads",
+        "guide": "moved the logits of tokens [2, 10) by +2.5 (delta = 2.5) on 3 layers, 18 heads",
         "spotlight": "gave 'instruction' = tokens [2, 10) up to about 0.4 of the attention on",
         "instaboost": "boosted 'instruction' = tokens [2, 10) x 3 on 3 layers, 18 heads",
     }
@@ -417,3 +420,57 @@ def test_the_plain_answer_beside_a_guide_has_no_tags_in_its_prompt(model, capfd)
     baseline = json.loads(capfd.readouterr().out)["baseline"]["text"]
     assert main([*TEXTS, *model, "--json", "--multiplier", "1"]) == 0
     assert json.loads(capfd.readouterr().out)["text"] == baseline
+
+
+def test_each_tags_own_strength_is_reported(model, capfd):
+    tagged = ["--instruction", "Answer in <!!!->French<-!!!>.", "--max-new-tokens", "2", *model]
+    tagged += ["--query", "What <!->colour<-!> is the sky?", "--method", "guide"]
+    assert main([*tagged, "--json"]) == 0
+    spans = json.loads(capfd.readouterr().out)["boosted_spans"]
+    assert [span["log_multiplier"] for span in spans] == [2.0, 0.5]
+    assert main(tagged) == 0
+    where = [f"[{span['start']}, {span['stop']})" for span in spans]
+    line = f"moved the logits of tokens {where[0]} by +2, {where[1]} by +0.5 (delta = 1) on"
+    assert line in capfd.readouterr().err
+
+
+def test_a_query_may_stand_alone_where_the_span_is_named(model, capfd):
+    query = ["--query", "What colour is the sky?", "--max-new-tokens", "2", *model]
+    assert main([*query, "--span", "the sky"]) == 0
+    assert "boosted 'the sky'" in capfd.readouterr().err
+    assert main([*query, "--method", "guide", "--query", "Why <!!->blue<-!!>?"]) == 0
+    assert main(query) == 2
+    assert "--instruction is missing: without one, --span must name" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "method: spotlight\nspotligth: {target: 0.3}\n",
+        "methd: spotlight\nspotlight: {target: 0.3}\n",
+    ],
+)
+def test_a_slip_in_a_config_of_ours_is_an_error_and_not_another_method(text, tmp_path, capfd):
+    (tmp_path / "config.yaml").write_text(text)
+    assert main(TEXTS) == 2
+    assert "does not exist" in capfd.readouterr().err
+
+
+def test_settings_of_heads_are_not_for_latent_steering(monkeypatch):
+    """They may stand in a config for when another method is chosen; a flag is refused."""
+    from minboost import generate
+
+    seen = []
+    monkeypatch.setattr(generate, "run", lambda settled: seen.append(settled) or 0)
+    monkeypatch.setenv("MINBOOST_HEADS", "0.5")
+    monkeypatch.setenv("MINBOOST_VALUES", "1,2")  # another command's
+    assert main([*TEXTS, "--method", "latent"]) == 0
+    assert main([*TEXTS, "--method", "latent", "--heads", "0.2"]) == 0
+    assert [settled["heads"] for settled in seen] == ["all", "0.2"]
+
+
+def test_an_encoding_that_lacks_a_character_ends_nothing():
+    """In a process of its own, with the encoding that Windows gives to a redirected output."""
+    command = [sys.executable, "-m", "minboost", "generate", "--help"]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    assert subprocess.run(command, env=environment, capture_output=True).returncode == 0

@@ -768,7 +768,7 @@ class TestCommand:
             (["--out", "."], "--out . is a folder"),
             (["--scores", "no/s.jsonl"], "--scores no/s.jsonl: the folder no is not there"),
             (["--scores", "heads.json"], "--out and --scores are the same file"),
-            (["--tasks", "heads.json"], "--out and --tasks are the same file"),
+            (["--tasks", "heads.json"], "--tasks and --out are the same file"),
         ],
     )
     def test_each_mistake_has_its_message(self, args, message, tmp_path, capfd):

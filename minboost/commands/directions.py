@@ -11,8 +11,8 @@ import click
 from ..directions import KINDS
 from ..errors import InputError
 from ..head_choice import parse_ranges
-from ..output import check_writable
-from .options import CONTEXT, config_options, load_model, model_options, settle
+from ..output import check_apart, check_writable
+from .options import CONTEXT, config_file, config_options, load_model, model_options, settle
 from .report import header
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ the instruction left out where there is none; or plain text, which is the query.
 prompts have what is wanted, the negative ones lack it; best is the same otherwise, line by line.
 \b
 Examples:
-  Directions of the middle fifth of the layers, one file; then steer with one of them:
+  Directions of the middle fifth of the layers, one file; then steer with one of them, diffmean, or
+  diffmean.8 for that of layer 8 where there are several:
     minboost directions --positive french.jsonl --negative plain.jsonl --out french.safetensors
     minboost generate --method latent --directions french.safetensors --direction diffmean \\
       --factor 8 --instruction "Answer in French." --query "What colour is the sky?"
@@ -43,7 +44,12 @@ Exit codes: 0 done, 1 output not writable, 2 usage, 3 model not usable, 4 out of
 
 
 # Not called ``layers``: in a config.yaml that is where a method acts.
-@click.command("directions", epilog=EXAMPLES, context_settings=CONTEXT)
+@click.command(
+    "directions",
+    short_help="Find directions for --method latent.",
+    epilog=EXAMPLES,
+    context_settings=CONTEXT,
+)
 @click.option("--positive", type=click.Path(path_type=Path),
               help="Prompts that have what is wanted.")  # fmt: skip
 @click.option("--negative", type=click.Path(path_type=Path),
@@ -78,6 +84,8 @@ def run(options: dict[str, Any]) -> None:
     positive, negative = (read_prompts(options[name]) for name in ("positive", "negative"))
     kinds = [kind.strip() for kind in options["kinds"].split(",")]
     check_writable("--out", options["out"])
+    inputs = {f"--{name}": options[name] for name in ("positive", "negative")}
+    check_apart({"--out": options["out"]}, {**inputs, "the config file": config_file()})
     from ..analysis.contrast import contrast
     from ..directions import save_directions
 
@@ -156,7 +164,8 @@ def _ask(line: str, where: str) -> Ask:
 def _layers(text: str | None, n_layers: int) -> list[int] | None:
     if text is None:
         return None
-    return list(range(n_layers)) if text == "all" else parse_ranges(text)
+    # At the first layer's input the last token of every chat is the same: nothing to tell apart.
+    return list(range(1, n_layers)) if text == "all" else parse_ranges(text)
 
 
 def _table(result: Contrast) -> list[str]:

@@ -50,7 +50,12 @@ instruction.
 """
 
 
-@click.command("influence", epilog=EXAMPLES, context_settings=CONTEXT)
+@click.command(
+    "influence",
+    short_help="How much of the instruction reaches the answer.",
+    epilog=EXAMPLES,
+    context_settings=CONTEXT,
+)
 @text_options
 @method_options
 @model_options
@@ -149,7 +154,7 @@ def _report(options: dict[str, Any], method: Method, found: Comparison) -> list[
     lines = [
         f"influence of the instruction, tokens {found.plain.span} of {len(prompt.ids)}, on the "
         f"last position, {len(prompt.ids) - 1}",
-        f"steering: {steered(method, options['span'], found.run.heads[0], found.run.spans[0])}",
+        f"steering: {_steered(method, options, found)}",
         "",
         "  ".join(["after layer", *(name.rjust(8) for name, _ in columns)]),
     ]
@@ -165,7 +170,10 @@ def _report(options: dict[str, Any], method: Method, found: Comparison) -> list[
         lines.append(f"  control: tokens {found.control[0].span} of the query, plain")
     lines.append("  token share: the instruction's part of the tokens that the position sees")
     tokens, upper_tokens = len(found.plain.span), len(found.upper.span)
-    if tokens != upper_tokens:
+    from ..analysis.influence_comparison import NOT_HIGHER
+
+    longer = found.upper_share[-1, -1] > share[-1]
+    if tokens != upper_tokens and longer and found.suggestion.outcome != NOT_HIGHER:
         lines.append(
             f"  upper case takes {upper_tokens} tokens where the instruction takes {tokens}: its "
             f"token share is {found.upper_share[-1, -1]:.2f}, not {share[-1]:.2f},"
@@ -202,6 +210,11 @@ def _suggested(options: dict[str, Any], found: Comparison) -> list[str]:
         f"  --method guide --delta {suggestion.delta:.2f}, the same as --multiplier "
         f"{math.exp(suggestion.delta):.2f}{where}",
     ]
+
+
+def _steered(method: Method, options: dict[str, Any], found: Comparison) -> str:
+    run = found.run
+    return steered(method, options["span"], run.heads[0], run.spans[0], run.span_logs[0])
 
 
 def _number(value: float | None) -> str:

@@ -19,7 +19,7 @@ from .options import (
     model_options,
     settle,
     text_options,
-    texts_of,
+    texts_with_span,
     toy_notes,
 )
 from .report import answer_json, stats_lines
@@ -50,7 +50,12 @@ Exit codes: 0 done, 1 output not writable, 2 usage, 3 model not usable, 4 out of
 """
 
 
-@click.command("inspect", epilog=EXAMPLES, context_settings=CONTEXT)
+@click.command(
+    "inspect",
+    short_help="How much attention the instruction gets, by layer and head.",
+    epilog=EXAMPLES,
+    context_settings=CONTEXT,
+)
 @text_options
 @click.option("--max-new-tokens", type=int, default=64, show_default=True,
               help="How many steps of the answer are measured at most.")  # fmt: skip
@@ -68,7 +73,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     after steering: at the prompt's last position, and over the answer's steps."""
     if settle(ctx, options):
         return
-    options["instruction"], options["query"] = _texts(options)
+    options["instruction"], options["query"] = texts_with_span(options)
     ctx.exit(run(options))
 
 
@@ -127,16 +132,3 @@ def draw(mass: MassMap, path: Path | None) -> None:
 
         draw_figure(mass, path)
         click.echo(f"wrote {path}", err=True)
-
-
-def _texts(options: dict[str, Any]) -> tuple[str | None, str]:
-    """Instruction and query; without the one, --span or GUIDE's tags must name a text."""
-    if options["instruction"] is not None:
-        return texts_of(options)
-    _, query = texts_of({**options, "instruction": ""})
-    if options["method"] != "guide" and options["span"] in ("instruction", "prefix"):
-        raise InputError(
-            "--instruction is missing: without one there is nothing to measure the attention on, "
-            "unless --span names a text of the query"
-        )
-    return None, query

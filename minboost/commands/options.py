@@ -87,8 +87,8 @@ method_options = together(
     click.option("--direction", default="diffmean", show_default=True,
                  help="Of latent: which of them, diffmean, or diffmean.2 for layer 2's."),
     click.option("--layers", help="all, middle, or layers such as 8-12,20.  [default: all]"),
-    click.option("--heads", help="all, a share such as 0.2, or PASTA's JSON {layer: [heads]}, "
-                 "inline or a file.  [default: all]"),
+    click.option("--heads", help="all, a share such as 0.2, or PASTA's JSON {layer: [heads]} "
+                 "(a bare list names layers), inline or a file.  [default: all]"),
     click.option("--span", default="instruction", show_default=True,
                  help="instruction, prefix, or a text of the prompt."),
     click.option("--seed", type=int, default=42, show_default=True,
@@ -127,6 +127,12 @@ config_options = together(
 )  # fmt: skip
 
 
+def config_file() -> Path | None:
+    """The config file that the running command has read."""
+    ctx = click.get_current_context(silent=True)
+    return None if ctx is None else ctx.meta.get("config")
+
+
 def settle(ctx: click.Context, options: dict[str, Any]) -> bool:
     """Settle options that can be said in two ways, in place; True if that was all (--show-config).
 
@@ -142,6 +148,11 @@ def settle(ctx: click.Context, options: dict[str, Any]) -> bool:
         _check_foreign(ctx, options["method"])
         options["layers"] = settings.layers_option(ctx)
         options["heads"] = settings.heads_option(ctx)
+        if options["method"] == "latent":
+            # It has neither; a setting of them is for when another method is chosen.
+            for name, left in (("heads", "all"), ("span", "instruction")):
+                if ctx.get_parameter_source(name) != ParameterSource.COMMANDLINE:
+                    options[name] = left
     return False
 
 
@@ -204,6 +215,25 @@ def texts_of(options: dict[str, Any]) -> tuple[str, str]:
     return instruction, query
 
 
+def texts_with_span(options: dict[str, Any]) -> tuple[str | None, str]:
+    """Instruction and query; the one may be missing where --span or GUIDE's tags name a text."""
+    if options["instruction"] is not None or options["query"] is None:
+        return texts_of(options)
+    needed = options["span"] in ("instruction", "prefix")
+    if needed and options["method"] not in ("guide", "latent"):
+        raise InputError(
+            "--instruction is missing: without one, --span must name a text of the query"
+        )
+    return None, texts_of({**options, "instruction": ""})[1]
+
+
+def template_notes(lm: LM, options: dict[str, Any]) -> list[str]:
+    """What to say where the model has no chat template for the role that was asked for."""
+    if lm.tokenizer.chat_template is not None or options["role"] == "raw":
+        return []
+    return ["the checkpoint has no chat template; the prompts are the plain texts"]
+
+
 def _stdin() -> str:
     """All of stdin, without the line break that ends a file or an echo."""
     try:
@@ -219,7 +249,7 @@ def toy_notes(options: dict[str, Any]) -> list[str]:
         return []
     from ..demo import in_world
 
-    if in_world(options["instruction"], options["query"]):
+    if in_world(options["instruction"] or "", options["query"]):
         return []
     return [
         "the demo model is a toy that knows a few dozen facts, and this does not look like one of "

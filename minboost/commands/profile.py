@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,15 +31,17 @@ from ..analysis.profiling import (
     shortlist,
 )
 from ..errors import InputError
-from ..output import check_writable, write_text
+from ..output import check_apart, check_writable, write_text
 from .options import (
     CONTEXT,
+    config_file,
     config_options,
     load_model,
     method_of,
     method_options,
     model_options,
     settle,
+    template_notes,
 )
 from .program import EXIT_INTERRUPTED
 
@@ -81,7 +82,12 @@ Exit codes: 0 done, 1 output not writable, 2 usage, 3 model not usable, 4 out of
 """
 
 
-@click.command("profile", epilog=EXAMPLES, context_settings=CONTEXT)
+@click.command(
+    "profile",
+    short_help="Choose which heads to steer on a task file.",
+    epilog=EXAMPLES,
+    context_settings=CONTEXT,
+)
 @click.option("--tasks", default="demo", show_default=True, help="demo, or a file of cases.")
 @click.option("--select", type=click.Choice(SELECTIONS), default="intersection", show_default=True,
               help="Which heads of the tasks' top k: common to all, of any, of --task's own, or "
@@ -178,6 +184,8 @@ class _Job:
         self.cases: list[Case] = round_robin({name: told[name][:limit] for name in self.tasks})
         self.controls = round_robin({name: kept[name][:limit] for name in spared})
         self.lm: LM = load_model(options)
+        for note in template_notes(self.lm, options):
+            _say(f"note: {note}")
         self.by_layer = self.method.heads_by_layer(**self.lm.config.size)
         self.heads: list[Head] = [(x, y) for x, of in self.by_layer.items() for y in of]
         if ks and ks[-1] > len(self.heads):
@@ -293,12 +301,8 @@ def _files(options: dict[str, Any]) -> tuple[Path, Path]:
     check_writable("--out", out)
     scores: Path = options["scores"] or out.with_suffix(".scores.jsonl")
     check_writable("--scores", scores)
-    files = {"--out": out, "--scores": scores, "--tasks": Path(options["tasks"])}
-    seen: dict[str, str] = {}
-    for name, path in files.items():
-        other = seen.setdefault(os.path.abspath(path), name)
-        if other != name:
-            raise InputError(f"{other} and {name} are the same file, {path}")
+    inputs = {"--tasks": options["tasks"], "the config file": config_file()}
+    check_apart({"--out": out, "--scores": scores}, inputs)
     return out, scores
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import click
@@ -14,6 +16,10 @@ EXIT_OUTPUT, EXIT_USAGE, EXIT_MODEL, EXIT_MEMORY, EXIT_INTERRUPTED = 1, 2, 3, 4,
 
 def run_command(program: click.Command, argv: list[str] | None, name: str) -> int:
     """Run a click command; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # An encoding that lacks a character must not end the command: it is escaped.
+        if isinstance(stream, io.TextIOWrapper) and "utf" not in stream.encoding.lower():
+            stream.reconfigure(errors="backslashreplace")
     try:
         from_dotenv = settings.read_dotenv(Path("."))
         code = program.main(argv, prog_name=name, standalone_mode=False, obj=from_dotenv)

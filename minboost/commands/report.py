@@ -35,17 +35,26 @@ def parameters(method: Method) -> dict[str, Any]:
 
 
 def steered(
-    method: Method, span: str, heads: Mapping[int, Sequence[int]], spans: Sequence[Span]
+    method: Method,
+    span: str,
+    heads: Mapping[int, Sequence[int]],
+    spans: Sequence[Span],
+    logs: Sequence[float],
 ) -> str:
     """One phrase for people: what was steered, and where.
 
     Args:
         span: the method's, as it was asked for.
-        heads: {layer: heads} on which the attention was steered, and the ``spans`` that were.
+        heads: {layer: heads} on which the attention was steered, the ``spans`` that were, and the
+            log multiplier of each.
     """
     if heads:
         count = sum(len(chosen) for chosen in heads.values())
-        done = method.describe(repr(span), ", ".join(map(str, spans)))
+        tokens = ", ".join(map(str, spans))
+        if method.name == "guide":  # whose tags differ in strength
+            pairs = zip(spans, logs, strict=True)
+            tokens = ", ".join(f"{one} by {log:+.3g}" for one, log in pairs)
+        done = method.describe(repr(span), tokens)
         return f"{done} on {len(heads)} layers, {count} heads"
     if method.name == "latent":
         return method.describe("", "")
@@ -80,6 +89,10 @@ def answer_json(
         "parameters": parameters(method),
         "multiplier": options["multiplier"] if method.name == "instaboost" else None,
         "span": options["span"],
+        "boosted_spans": [
+            {"start": one.start, "stop": one.stop, "log_multiplier": log}
+            for one, log in zip(out.boosted_spans, out.boosted_logs, strict=True)
+        ],
         "boosted_layers": list(out.boosted_heads),
         "boosted_heads": sum(len(heads) for heads in out.boosted_heads.values()),
         **_outcome(out),
@@ -106,7 +119,9 @@ def _outcome(out: Generation) -> dict[str, Any]:
 def stats_lines(lm: LM, options: dict[str, Any], method: Method, out: Generation) -> list[str]:
     """For people: on what it ran, what was steered, how fast."""
     stats, dtype = out.stats, str(lm.dtype).removeprefix("torch.")
-    boosted = steered(method, options["span"], out.boosted_heads, out.boosted_spans)
+    boosted = steered(
+        method, options["span"], out.boosted_heads, out.boosted_spans, out.boosted_logs
+    )
     memory = stats.peak_memory_bytes
     return [
         f"{options['model']} on {lm.device}, {dtype}, {lm.impl}; {boosted}",

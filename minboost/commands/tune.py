@@ -11,15 +11,17 @@ import click
 from click.core import ParameterSource
 
 from ..errors import InputError
-from ..output import check_writable, write_text
+from ..output import check_apart, check_writable, write_text
 from .options import (
     CONTEXT,
+    config_file,
     config_options,
     load_model,
     method_of,
     method_options,
     model_options,
     settle,
+    template_notes,
 )
 from .program import EXIT_USAGE
 
@@ -46,7 +48,12 @@ usable, 4 out of memory, 130 interrupted.
 """
 
 
-@click.command("tune", epilog=EXAMPLES, context_settings=CONTEXT)
+@click.command(
+    "tune",
+    short_help="Choose a method's strength on a task file.",
+    epilog=EXAMPLES,
+    context_settings=CONTEXT,
+)
 @click.option(
     "--tasks",
     default="demo",
@@ -108,6 +115,8 @@ def run(options: dict[str, Any]) -> int:
     """Load, try the values, print, write. ``options`` are the command's, settled."""
     if options["out"] is not None:
         check_writable("--out", options["out"])
+        inputs = {"--tasks": options["tasks"], "the config file": config_file()}
+        check_apart({"--out": options["out"]}, inputs)
     from ..analysis.tasks import load_cases, sample
     from ..analysis.tuning import default_values, ordered, tune
     from .config_block import config_block
@@ -121,6 +130,8 @@ def run(options: dict[str, Any]) -> int:
     method = method_of(options)
     values = ordered(method, _values(options["values"]) or default_values(method))
     lm = load_model(options)
+    for note in template_notes(lm, options):
+        click.echo(f"note: {note}", err=True)
     began = time.monotonic()
     with Display(options, method, values, [validation, test]) as display, fitting_threads(lm):
         result = tune(

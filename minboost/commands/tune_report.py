@@ -117,10 +117,15 @@ def remark(result: Tuning, tasks: str) -> str:
     chosen = result.chosen.evaluation
     return (
         f"{result.parameter} chosen by minboost tune on {tasks}: success {chosen.success:.3f} on "
-        f"{chosen.count} validation cases,\n"
-        f"{result.test.success:.3f} on {result.test.count} test cases; fluency there "
+        f"{_asked(chosen)} validation cases,\n"
+        f"{result.test.success:.3f} on {_asked(result.test)} test cases; fluency there "
         f"{result.test.fluency:.3f}"
     )
+
+
+def _asked(evaluation: Evaluation) -> int:
+    """The cases that success is counted over: those that are no controls."""
+    return sum(not answered.case.control for answered in evaluation.answers)
 
 
 def outcome(result: Tuning) -> list[str]:

@@ -56,7 +56,7 @@ class Guide(Method):
         return replace(self, delta=0.0)
 
     def describe(self, span: str, tokens: str) -> str:
-        return f"raised the logits of tokens {tokens} by delta = {self.delta:g}"
+        return f"moved the logits of tokens {tokens} (delta = {self.delta:g})"
 
 
 @dataclass(frozen=True)
