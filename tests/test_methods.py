@@ -78,6 +78,9 @@ def test_every_method_names_its_own_parameters():
         "spotlight": ("target", "form"),
         "latent": ("factor", "direction"),
     }
+    assert set(options.METHOD_NAMES) == set(METHODS)
+    named = {option: name for name, fields in own.items() for option in fields}
+    assert {**named, "directions": "latent"} == options.OWN  # the file that a direction is in
     assert Pasta(0.2).parameter_values() == {"alpha": 0.2, "scale_position": "exclude"}
 
 

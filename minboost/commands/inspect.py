@@ -89,7 +89,7 @@ def run(options: dict[str, Any]) -> int:
     lm = load_model(options)
     request = {key: options[key] for key in ("instruction", "query", "role", "max_new_tokens")}
     out = lm.stream(boost=method, measure_mass=bool(options["json"]), **request)
-    notes = [*out.notes, *toy_notes({**options, "instruction": options["instruction"] or ""})]
+    notes = [*out.notes, *toy_notes(options)]
     for note in notes:
         click.echo(f"note: {note}", err=True)
     for _ in out:
