@@ -32,11 +32,11 @@ import minboost
 from minboost.analysis.contrast import contrast, demo_contrast
 from minboost.analysis.evaluate import Evaluation, evaluate
 from minboost.analysis.intervals import sign_test
-from minboost.analysis.tasks import Case
 from minboost.analysis.tuning import Point, choose
 from minboost.demo.corpus import sample_cases
 from minboost.directions import KINDS as DIRECTIONS
 from minboost.methods import Boost, Guide, Latent, Method, Pasta, Spotlight
+from minboost.suites import Case
 
 NAME = "methods"
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from minboost import Boost, Guide, InputError
 from minboost.analysis.evaluate import Answered, Evaluation, evaluate
 from minboost.analysis.fluency import CUT_OFF
 from minboost.analysis.intervals import sign_test, wilson
-from minboost.analysis.tasks import Case, load_cases, sample
+from minboost.suites import Case, load_cases, sample
 
 Z = 1.959964
 

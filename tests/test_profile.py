@@ -33,13 +33,13 @@ from minboost.analysis.profiling import (
     shortlist,
 )
 from minboost.analysis.score_file import CaseScores, ScoreFile, header
-from minboost.analysis.tasks import Case, load_cases
 from minboost.cli import main
 from minboost.commands.profile_report import grid
 from minboost.errors import InputError
 from minboost.head_choice import parse_heads
 from minboost.methods import Boost, Guide, Pasta, Spotlight
 from minboost.span import Span
+from minboost.suites import Case, load_cases
 from minboost.tokenizer import Tokenizer
 
 from . import tiny

@@ -12,7 +12,6 @@ import yaml
 import minboost
 from minboost import Boost, Guide, InputError, Latent, Pasta, Spotlight
 from minboost.analysis.evaluate import Answered, Evaluation
-from minboost.analysis.tasks import Case, load_cases, sample
 from minboost.analysis.tuning import (
     Point,
     choose,
@@ -23,6 +22,7 @@ from minboost.analysis.tuning import (
 )
 from minboost.cli import main
 from minboost.directions import Direction, Directions, save_directions
+from minboost.suites import Case, load_cases, sample
 
 pytestmark = pytest.mark.usefixtures("clean_settings")
 

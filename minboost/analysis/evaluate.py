@@ -10,9 +10,9 @@ from ..errors import InputError
 from ..lm import LM
 from ..methods import Method
 from ..request import Generation, Request
+from ..suites import Case
 from .fluency import Fluency, judge
 from .intervals import wilson
-from .tasks import Case
 
 Interval = tuple[float, float]
 Steering = Method | Sequence[Method] | None
@@ -90,7 +90,8 @@ def evaluate(
     """Answer ``cases`` greedily under ``method`` and judge the answers.
 
     Cases run sorted by length, so that a batch holds little padding. An answer that is empty or
-    was cut off neither passes nor is fluent.
+    was cut off neither passes nor is fluent. A case's own ``max_new_tokens`` comes before the
+    argument.
 
     Args:
         method: None is the plain model; a function gives each case its own.
@@ -118,7 +119,7 @@ def evaluate(
                     query=cases[i].query,
                     boost=method(cases[i]) if callable(method) else method,
                     role=role,
-                    max_new_tokens=max_new_tokens,
+                    max_new_tokens=cases[i].max_new_tokens or max_new_tokens,
                 )
                 for i in chosen
             ]

@@ -12,9 +12,9 @@ from ..lm import LM
 from ..methods import Method
 from ..plan import Plan
 from ..request import Request
+from ..suites import Case
 from .head_scores import Asked, ask, one_head, token_scores
 from .profiling import Head
-from .tasks import Case
 
 CASES, HEADS, TOGETHER = 3, 4, 32  # what is measured
 T = TypeVar("T")

@@ -24,7 +24,7 @@ from ..ops import Step
 from ..placement import place
 from ..plan import Plan, SequencePlan, sequence_plan
 from ..run import checked_prompt
-from .tasks import Case
+from ..suites import Case
 
 END = -1  # stands for whichever token ends an answer
 ROWS = 2048  # of the stream that run together
@@ -89,6 +89,8 @@ def ask(lm: LM, case: Case, method: Method, *, role: str = "system") -> Asked:
         raise InputError("latent steering acts on the whole stream and knows no heads to profile")
     config, tokenizer = lm.config, lm.tokenizer
     try:
+        if not case.answer:
+            raise InputError("the case has checks but no answer whose score could be measured")
         texts = place((method,), instruction=case.instruction, query=case.query)
         prompt = checked_prompt(tokenizer, role, texts.instruction, texts.query, config.vocab_size)
         plan = sequence_plan(texts.spans(prompt), tokens=len(prompt.ids), **config.size)

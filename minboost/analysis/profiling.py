@@ -17,9 +17,9 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from ..lm import LM
     from ..methods import Method
+    from ..suites import Case
     from .evaluate import Evaluation
     from .score_file import CaseScores, ScoreFile
-    from .tasks import Case
 
 Head = tuple[int, int]
 """A layer and a head of it."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..checks import as_number
 from ..errors import InputError
 from ..methods import Latent, Method, Pasta
+from ..suites import Case
 from .evaluate import Evaluation, evaluate
-from .tasks import Case
 
 if TYPE_CHECKING:
     from ..lm import LM

@@ -46,9 +46,9 @@ from .options import (
 from .program import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
-    from ..analysis.tasks import Case
     from ..lm import LM
     from ..methods import Method
+    from ..suites import Case
 
 SPLIT = "validation"
 EXAMPLES = """
@@ -158,8 +158,8 @@ class _Job:
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
-        from ..analysis.tasks import by_task, load_cases
         from ..methods import Latent
+        from ..suites import by_task, load_cases
 
         self.options = options
         ks = _ks(options["ks"])

@@ -117,8 +117,8 @@ def run(options: dict[str, Any]) -> int:
         check_writable("--out", options["out"])
         inputs = {"--tasks": options["tasks"], "the config file": config_file()}
         check_apart({"--out": options["out"]}, inputs)
-    from ..analysis.tasks import load_cases, sample
     from ..analysis.tuning import default_values, ordered, tune
+    from ..suites import load_cases, sample
     from .config_block import config_block
     from .threads import fitting_threads
     from .tune_report import Display, as_json, echo, none_passed, notes_on, outcome, remark

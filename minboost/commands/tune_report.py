@@ -15,9 +15,9 @@ from .report import header
 
 if TYPE_CHECKING:
     from ..analysis.evaluate import Evaluation
-    from ..analysis.tasks import Case
     from ..lm import LM
     from ..methods import Method
+    from ..suites import Case
 
 BAR, NAME, CELL = 20, 17, 25  # widths in characters
 CUT_OFF_NOTED = 0.05

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from minboost import InputError
-from minboost.analysis import tasks
-from minboost.analysis.tasks import Case, by_task, load_cases, sample
+from minboost.suites import Case, by_task, load_cases, sample
+from minboost.suites.case import SPLITS
+from minboost.suites.suite import MAX_BYTES
 
 GOOD = {"instruction": "Answer in French.", "query": "What colour is the sky?", "answer": "Bleu."}
 
@@ -86,9 +87,9 @@ BAD = {
     "nesting": ("[" * 100_000, ["is no JSON"]),
     "unknown field": ({**GOOD, "anwser": "x"}, ["'anwser' does not exist", "answer"]),
     "missing field": ({"query": "x", "answer": "y"}, ["'instruction' is missing"]),
-    "wrong type": ({**GOOD, "answer": 5}, ["answer must be a str", "5"]),
+    "wrong type": ({**GOOD, "answer": 5}, ["answer must be a text", "5"]),
     "wrong flag": ({**GOOD, "control": "yes"}, ["control must be a bool", "'yes'"]),
-    "null": ({**GOOD, "query": None}, ["query must be a str", "None"]),
+    "null": ({**GOOD, "query": None}, ["query must be a text", "None"]),
     "empty": ({**GOOD, "query": "  "}, ["query is empty"]),
     "match": ({**GOOD, "match": "regex"}, ["match must be exact or contains", "'regex'"]),
     "split": ({**GOOD, "split": "train"}, ["split must be validation or test", "'train'"]),
@@ -127,14 +128,14 @@ def test_a_file_without_cases_is_refused(tmp_path):
 def test_a_huge_file_is_refused_unread(tmp_path):
     path = tmp_path / "huge.jsonl"
     with path.open("wb") as file:
-        file.truncate(tasks.MAX_BYTES + 1)  # a hole: it takes no room
-    with pytest.raises(InputError, match=f"larger than {tasks.MAX_BYTES} bytes"):
+        file.truncate(MAX_BYTES + 1)  # a hole: it takes no room
+    with pytest.raises(InputError, match=f"larger than {MAX_BYTES} bytes"):
         load_cases(path)
 
 
 def test_the_demo_worlds_cases_are_of_both_splits_and_both_sorts():
     cases = load_cases("demo")
-    assert [len(load_cases("demo", split=split)) for split in tasks.SPLITS] == [280, 280]
+    assert [len(load_cases("demo", split=split)) for split in SPLITS] == [280, 280]
     assert len({(one.instruction, one.query) for one in cases}) == len(cases)
     assert sum(one.control for one in cases) == 140
 
