@@ -7,11 +7,14 @@ import sys
 import click
 
 from . import __version__
+from .commands.compare import command as compare
 from .commands.directions import command as directions
 from .commands.influence import command as influence
 from .commands.inspect import command as inspect
 from .commands.profile import command as profile
 from .commands.program import run_command
+from .commands.report_page import command as report
+from .commands.sweep import command as sweep
 from .commands.tune import command as tune
 from .generate import command as generate
 
@@ -23,10 +26,13 @@ def program() -> None:
 
 
 program.add_command(generate)
+program.add_command(compare)
 program.add_command(influence)
 program.add_command(directions)
 program.add_command(inspect)
 program.add_command(profile)
+program.add_command(report)
+program.add_command(sweep)
 program.add_command(tune)
 
 

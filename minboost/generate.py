@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import __version__, settings
+from . import __version__
 from .commands import inspect
+from .commands.describe import answer_json, stats_lines, strength
 from .commands.options import (
     CONTEXT,
     config_options,
+    generation_options,
     load_model,
     method_of,
     method_options,
@@ -24,7 +26,6 @@ from .commands.options import (
     toy_notes,
 )
 from .commands.program import EXIT_INTERRUPTED, run_command
-from .commands.report import answer_json, stats_lines, strength
 
 if TYPE_CHECKING:
     from .analysis.mass import MassMap
@@ -60,14 +61,7 @@ Settings: command line > MINBOOST_<OPTION> > .env > config.yaml > default; see -
     context_settings=CONTEXT,
 )
 @text_options
-@click.option("--max-new-tokens", type=int, default=64, show_default=True)
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy.")
-@click.option("--top-p", type=float, default=1.0, show_default=True)
-@click.option("--top-k", type=int)
-@click.option("--min-p", type=float)
-@click.option("--repetition-penalty", type=float, default=1.0, show_default=True)
-@click.option("--stop", multiple=True, type=settings.Lines(),
-              help="End the answer before this text; repeatable.")  # fmt: skip
+@generation_options
 @method_options
 @model_options
 @click.option("--compare", is_flag=True, help="Also answer plainly, same engine, same seed.")

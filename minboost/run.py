@@ -43,10 +43,9 @@ class Run:
         self.device = model.embed_tokens.weight.device
         self.requests = requests
         written = [place(r.methods, instruction=r.instruction, query=r.query) for r in requests]
+        prompts = Prompts(tokenizer, self.config.vocab_size)
         self.prompts = [
-            checked_prompt(
-                tokenizer, request.role, texts.instruction, texts.query, self.config.vocab_size
-            )
+            prompts.of(request.role, texts.instruction, texts.query)
             for request, texts in zip(requests, written, strict=True)
         ]
         fitted = [
@@ -202,6 +201,23 @@ def checked_prompt(
             f"{vocab_size} tokens: tokenizer.json and config.json do not belong together"
         )
     return prompt
+
+
+class Prompts:
+    """The prompts of many requests, each text laid out once: arms of a comparison share theirs."""
+
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int) -> None:
+        self._tokenizer, self._vocab_size = tokenizer, vocab_size
+        self._made: dict[tuple[str, str | None, str], Prompt] = {}
+
+    def of(self, role: str, instruction: str | None, query: str) -> Prompt:
+        """As ``checked_prompt``."""
+        texts = (role, instruction, query)
+        if texts not in self._made:
+            self._made[texts] = checked_prompt(
+                self._tokenizer, role, instruction, query, self._vocab_size
+            )
+        return self._made[texts]
 
 
 def peak_memory(device: torch.device) -> int | None:

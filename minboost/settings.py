@@ -18,12 +18,15 @@ from click.core import ParameterSource
 from .errors import InputError
 
 PREFIX = "MINBOOST"
-# No HF_ENDPOINT: a folder's .env must not decide where the user's token is sent.
+# No HF_ENDPOINT, no judge's URL: a folder's .env must not decide where the user's token is sent.
 FROM_DOTENV = {"HF_TOKEN", "HUGGINGFACE_TOKEN", "HF_HOME", "HF_HUB_OFFLINE"}
+NOT_FROM_DOTENV = {f"{PREFIX}_JUDGE"}
+NO_OPTIONS = {f"{PREFIX}_JUDGE_KEY"}
+"""Variables of ours that are no options: a command line is for all on the machine to read."""
 MAX_CONFIG_BYTES = 1 << 20
 
 # config.yaml key → option. The keys of the InstABoost scripts are kept.
-KEYS: dict[str, str | None] = {
+KEYS: dict[str, str] = {
     "random_seed": "seed",
     "model.name": "model",
     "model.revision": "revision",
@@ -56,7 +59,7 @@ KEYS: dict[str, str | None] = {
     "generation.min_p": "min_p",
     "generation.repetition_penalty": "repetition_penalty",
     "generation.stop": "stop",
-    "testing.num_runs": None,  # for comparisons; accepted and without effect on one generation
+    "testing.num_runs": "num_runs",
 }
 OWN_SECTIONS = {"instaboost", "pasta", "guide", "spotlight", "latent"}
 """Sections that no other program's config.yaml has: one a method."""
@@ -88,9 +91,8 @@ def read_config(path: Path) -> dict[str, Any]:
     for key, value in _flatten({} if raw is None else raw, path).items():
         if key not in KEYS:
             raise InputError(f"{path}: key {key!r} does not exist; known: {', '.join(KEYS)}")
-        option = KEYS[key]
-        if option is not None and value is not None:
-            options[option] = _as_written(option, value)
+        if value is not None:
+            options[KEYS[key]] = _as_written(KEYS[key], value)
     return options
 
 
@@ -131,7 +133,8 @@ def find_config(folder: Path) -> tuple[Path | None, Path | None]:
 def read_dotenv(folder: Path) -> set[str]:
     """Put ``folder/.env`` behind the environment; return the names that came from it.
 
-    ``MINBOOST_…`` and the names of FROM_DOTENV are taken; a variable that is set already stays.
+    ``MINBOOST_…`` less NOT_FROM_DOTENV and the names of FROM_DOTENV are taken; a variable that is
+    set already stays.
     """
     path = folder / ".env"
     if not path.is_file():
@@ -144,8 +147,8 @@ def read_dotenv(folder: Path) -> set[str]:
         raise InputError(f"{path} cannot be read: {error}") from error
     taken = set()
     for name, value in values.items():
-        ours = name.startswith(f"{PREFIX}_") or name in FROM_DOTENV
-        if ours and value is not None and name not in os.environ:
+        ours = name.startswith(f"{PREFIX}_") and name not in NOT_FROM_DOTENV
+        if (ours or name in FROM_DOTENV) and value is not None and name not in os.environ:
             os.environ[name] = value
             taken.add(name)
     return taken
@@ -159,11 +162,11 @@ class Lines(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 def unknown_variables(command: click.Command) -> list[str]:
-    """MINBOOST_… variables of the environment that name no option of any command."""
+    """MINBOOST_… variables of the environment that name no option of any command and no key."""
     from .cli import program
 
     commands = [command, *program.commands.values()]
-    known = {f"{PREFIX}_{p.name}".upper() for one in commands for p in one.params}
+    known = {f"{PREFIX}_{p.name}".upper() for one in commands for p in one.params} | NO_OPTIONS
     return sorted(
         name for name in os.environ if name.startswith(f"{PREFIX}_") and name not in known
     )
@@ -192,7 +195,7 @@ def heads_option(ctx: click.Context) -> str:
 def describe(ctx: click.Context, config: Path | None, from_dotenv: set[str]) -> str:
     """What applies and where each value comes from, one line an option; tokens are not options."""
     lines = [f"# config file: {config or 'none'}"]
-    for option in dict.fromkeys(name for name in KEYS.values() if name):
+    for option in dict.fromkeys(KEYS.values()):
         if option not in ctx.params:
             continue  # another command's
         where = SOURCES.get(source(ctx, option), "default")

@@ -1,13 +1,30 @@
-"""Reading the YAML that users write: bounded, without aliases, every key once."""
+"""Reading the YAML that users write: bounded, without aliases, every key once.
+
+A word without quotes is a number, a truth value or null only as JSON writes them, or as True, False
+and ~. YAML 1.1, which PyYAML reads, takes no and yes for truth values, 11:10 for 670, 010 for 8 and
+2024-05-01 for a date: here all of these are texts.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError
 
 MAX_BYTES = 4 << 20
+SCALARS = (
+    ("bool", r"true|True|false|False", "tTfF"),
+    ("int", r"-?(?:0|[1-9][0-9]*)", "-0123456789"),
+    (
+        "float",
+        r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)",
+        "-0123456789",
+    ),
+    ("null", r"null|~|", ["n", "~", ""]),
+)
+"""Type, form and possible first characters of what is no text; an empty value is null."""
 
 
 def read_yaml(what: str, path: Path, *, limit: int = MAX_BYTES) -> Any:
@@ -51,6 +68,10 @@ def parse_yaml(what: str, text: str) -> Any:
                 seen.add(key if isinstance(key, (str, int, float, bool)) else id(key))
             return super().construct_mapping(node, deep)
 
+    Strict.yaml_implicit_resolvers = {}  # none of YAML 1.1's
+    for tag, form, first in SCALARS:
+        pattern = re.compile(rf"(?:{form})\Z")
+        Strict.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", pattern, first)
     try:
         return yaml.load(text, Strict)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

@@ -17,12 +17,14 @@ from minboost.analysis.fluency import (
     EMPTY,
     REPETITIVE,
     SURPRISING,
-    excess_surprisal,
+    Surprisal,
     judge,
     ngram_entropy,
     repeated_trigrams,
+    surprisals,
 )
 from minboost.demo.corpus import Case, sample_cases
+from minboost.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +79,64 @@ def by_definition(reference, prompt, answer):
 
 
 @pytest.mark.parametrize("elements", [1, 1000, 1 << 24])
-def test_excess_surprisal_is_its_definition_on_transformers_logits(llama, elements, monkeypatch):
+def test_excess_is_its_definition_on_transformers_logits(llama, elements, monkeypatch):
     lm, reference = llama
     monkeypatch.setattr(fluency, "HEAD_ELEMENTS", elements)
-    found = excess_surprisal(lm, [*PROMPTS, [1, 2]], [*ANSWERS, [5]])
-    assert found[3] is None  # nothing after the first token
+    found = surprisals(lm, [*PROMPTS, [1, 2]], [*ANSWERS, [5]])
+    assert found[3].excess is None  # nothing after the first token
     wanted = [by_definition(reference, *pair) for pair in zip(PROMPTS, ANSWERS, strict=True)]
-    assert found[:3] == pytest.approx(wanted, abs=1e-4)
-    assert excess_surprisal(lm, [], []) == []
+    assert [one.excess for one in found[:3]] == pytest.approx(wanted, abs=1e-4)
+    assert surprisals(lm, [], []) == []
+
+
+def loss(reference, prompt, answer):
+    """transformers' own: the mean cross-entropy of the tokens that carry a label."""
+    labels = torch.tensor([[-100] * len(prompt) + answer])
+    with torch.no_grad():
+        return reference(torch.tensor([prompt + answer]), labels=labels).loss.item()
+
+
+def test_mean_surprisal_is_transformers_loss_on_all_tokens_of_the_answer(llama):
+    lm, reference = llama
+    prompts, answers = [*PROMPTS, [1, 2]], [*ANSWERS, [5]]
+    wanted = [loss(reference, *pair) for pair in zip(prompts, answers, strict=True)]
+    found = surprisals(lm, prompts, answers)
+    assert [one.mean for one in found] == pytest.approx(wanted, abs=1e-4)
+    assert min(wanted) > 1  # there was something to get wrong
+
+
+def test_perplexity_is_the_inverse_geometric_mean_of_the_tokens_probabilities(demo, sky):
+    prompt, answer = list(sky.prompt.ids), ids_of(demo, "Bleu.")
+    product = 1.0
+    for at, token in enumerate(answer):
+        p = demo.logits(prompt + answer[:at])[-1].double().softmax(-1)
+        product *= p[token].item()
+    (found,) = surprisals(demo, [prompt], [answer])
+    assert math.exp(found.mean) == pytest.approx(product ** (-1 / len(answer)), rel=1e-4)
+
+
+def test_a_model_that_knows_nothing_has_the_vocabulary_for_perplexity_and_no_excess(llama):
+    lm, _ = llama
+    with torch.no_grad():
+        lm.model.lm_head.weight.zero_()
+    for found in surprisals(lm, PROMPTS, ANSWERS):
+        assert math.exp(found.mean) == pytest.approx(lm.config.vocab_size, rel=1e-5)
+        assert found.excess == pytest.approx(0, abs=1e-5)
+
+
+def test_an_answer_without_tokens_has_no_surprisal(llama):
+    lm, _ = llama
+    none = Surprisal(mean=None, excess=None)
+    assert surprisals(lm, [[1]], [[]]) == [none]
+    assert surprisals(lm, PROMPTS, [[], ANSWERS[1], []])[::2] == [none, none]
+
+
+def test_prompts_that_predict_nothing_are_refused(llama):
+    lm, _ = llama
+    with pytest.raises(InputError, match="prompt 1 has no tokens"):
+        surprisals(lm, [[1], []], [[2], [3]])
+    with pytest.raises(InputError, match="2 prompts and 1 answers"):
+        surprisals(lm, [[1], [2]], [[3]])
 
 
 def test_the_first_token_chooses_the_direction_and_does_not_count(demo, sky):
@@ -92,8 +144,9 @@ def test_the_first_token_chooses_the_direction_and_does_not_count(demo, sky):
     first, *rest = demo.tokenizer.encode("Lion.").ids
     p = demo.logits(prompt).softmax(-1)[-1]
     assert p[first] < 1e-4
-    (found,) = excess_surprisal(demo, [prompt], [[first, *rest]])
-    assert found < 0.1
+    (found,) = surprisals(demo, [prompt], [[first, *rest]])
+    assert found.excess < 0.1
+    assert found.mean > -math.log(1e-4) / (1 + len(rest))  # where it does count
 
 
 def test_text_that_the_plain_model_draws_has_no_excess_on_average(llama):
@@ -103,7 +156,8 @@ def test_text_that_the_plain_model_draws_has_no_excess_on_average(llama):
         for seed in range(48)
     ]
     outs = lm.generate_batch(requests)
-    found = torch.tensor(excess_surprisal(lm, [o.prompt.ids for o in outs], [o.ids for o in outs]))
+    measured = surprisals(lm, [o.prompt.ids for o in outs], [o.ids for o in outs])
+    found = torch.tensor([one.excess for one in measured])
     error = found.std() / len(found) ** 0.5
     assert found.mean().abs() < 3 * error
     assert error < 0.1
@@ -187,11 +241,8 @@ def excesses(lm, answers: list[tuple[Case, list[int]]]):
         ).ids
         for case, _ in answers
     ]
-    found = []
-    for at in range(0, len(answers), 64):
-        part = [[*ids, lm.config.eos_token_ids[0]] for _, ids in answers[at : at + 64]]
-        found += excess_surprisal(lm, prompts[at : at + 64], part)
-    return found
+    whole = [[*ids, lm.config.eos_token_ids[0]] for _, ids in answers]
+    return [one.excess for one in surprisals(lm, prompts, whole)]
 
 
 def test_the_threshold_parts_good_held_out_answers_from_corrupted_ones(demo):
@@ -247,6 +298,51 @@ def test_an_answers_surprisal_does_not_depend_on_what_is_judged_with_it(checkpoi
         [torch.randint(0, 300, (n,), generator=g).tolist() for n in lengths]
         for lengths in ((9, 40, 21), (4, 12, 7))
     )
-    together = excess_surprisal(lm, prompts, answers)
-    alone = [excess_surprisal(lm, [p], [a])[0] for p, a in zip(prompts, answers, strict=True)]
-    assert together == pytest.approx(alone, abs=1e-4)
+    together = numbers(surprisals(lm, prompts, answers))
+    alone = [numbers(surprisals(lm, [p], [a]))[0] for p, a in zip(prompts, answers, strict=True)]
+    torch.testing.assert_close(together, torch.stack(alone), atol=1e-4, rtol=0)
+
+
+def numbers(found):
+    """(B, 2): mean and excess."""
+    return torch.tensor([(one.mean, one.excess) for one in found])
+
+
+@pytest.mark.parametrize("limit", [1, 40, 500])
+def test_many_answers_run_in_bounded_forwards_and_keep_their_order(llama, limit, monkeypatch):
+    lm, _ = llama
+    g = torch.Generator().manual_seed(6)
+    prompts, answers = (
+        [torch.randint(0, 300, (n,), generator=g).tolist() for n in sizes.tolist()]
+        for sizes in (
+            torch.randint(1, 60, (40,), generator=g),
+            torch.randint(2, 9, (40,), generator=g),
+        )
+    )
+    begin, forwards = lm.model.begin, []
+
+    def counted(ids, **rest):
+        forwards.append(tuple(ids.shape))
+        return begin(ids, **rest)
+
+    monkeypatch.setattr(lm.model, "begin", counted)
+    together = numbers(surprisals(lm, prompts, answers))
+    lengths = [len(p) + len(a) - 1 for p, a in zip(prompts, answers, strict=True)]
+    assert forwards == [(40, max(lengths))]
+    monkeypatch.setattr(fluency, "PADDED_TOKENS", limit)
+    forwards.clear()
+    chunked = numbers(surprisals(lm, prompts, answers))
+    assert sum(count for count, _ in forwards) == 40
+    assert all(count * longest <= limit for count, longest in forwards if count > 1)
+    assert len(forwards) == 40 if limit == 1 else 1 < len(forwards) < 40
+    torch.testing.assert_close(chunked, together, atol=1e-4, rtol=0)
+
+
+def test_the_judge_hands_on_what_was_measured(demo, sky):
+    texts = ["Bleu.", "Blue", ""]
+    answers = [ids_of(demo, text) for text in texts]
+    measured = surprisals(demo, [sky.prompt.ids] * 3, answers)
+    for found, one in zip(judged(demo, sky, texts), measured, strict=True):
+        assert (found.surprisal, found.excess) == (one.mean, one.excess)
+    assert found.surprisal is not None  # of the end token alone
+    assert found.excess is None

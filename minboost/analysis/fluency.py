@@ -10,17 +10,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..lm import LM
 from ..request import Generation
 
 EMPTY, CUT_OFF, REPETITIVE, SURPRISING = "empty", "cut off", "repetitive", "surprising"
 FAULTS = (EMPTY, CUT_OFF, REPETITIVE, SURPRISING)
+Pair = tuple[tuple[int, ...], tuple[int, ...]]
+"""The ids of a prompt and of an answer."""
 
 MAX_EXCESS = 1.0
 """Nats a token that an answer may surprise the plain model by, beyond what it expects of itself.
 
 Text that the plain model draws has an excess of 0 on average, whatever the model and the question
-(``excess_surprisal``), and greedy text one below. At 1, every token is e times less likely than
+(``Surprisal``), and greedy text one below. At 1, every token is e times less likely than
 such text's. Calibrated on the demo world (tests/test_fluency.py): of the obeying and the
 disobeying answers of held-out cases none comes near it; of the same with a token doubled, two
 tokens swapped, or the end of another answer, more than 99 in 100 lie above.
@@ -36,42 +39,67 @@ ENTROPY_FROM = 16
 3.8 with 16."""
 HEAD_ELEMENTS = 1 << 24
 """Logits (rows · V) that are held at a time."""
+PADDED_TOKENS = 1 << 15
+"""Tokens of a forward, padding included: enough to keep a GPU busy, and with them the widest
+activations of an 8B model (2 · 14,336 values a token) take 1.75 GiB in bfloat16."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fluency:
     """The faults of one answer, of ``FAULTS``, and what was measured.
 
-    ``repeated`` and ``entropy`` are None where the answer is too short to ask, ``excess`` where it
-    has fewer than two tokens.
+    ``repeated`` and ``entropy`` are None where the answer is too short to ask; ``surprisal`` and
+    ``excess`` are the mean and the excess of ``Surprisal``.
     """
 
     faults: tuple[str, ...]
     repeated: float | None
     entropy: float | None
     excess: float | None
+    surprisal: float | None
 
     @property
     def fluent(self) -> bool:
         return not self.faults
 
 
+@dataclass(frozen=True, kw_only=True)
+class Surprisal:
+    """How unlikely an answer is to the plain model, in nats a token.
+
+    Here p is the plain model's distribution after the prompt and the answer's tokens before.
+
+    Attributes:
+        mean: of −ln p(token) over all tokens of the answer; exp(mean) is the answer's perplexity.
+            None for an answer without tokens.
+        excess: how much less likely the answer is than text that the plain model would draw itself:
+            the mean of −ln p(token) − H, where H is the entropy of p. That is surprisal less what
+            was to be expected, as in locally typical sampling (Meister et al., arXiv 2202.00666).
+            The first token does not count: there the answer's direction is chosen, which is what
+            steering is for. None for an answer of fewer than two tokens.
+    """
+
+    mean: float | None
+    excess: float | None
+
+
 def judge(lm: LM, outs: Sequence[Generation]) -> list[Fluency]:
-    """Judge answers, all in one forward of the plain model.
+    """Judge answers, with one forward of the plain model, or a few where they are many.
 
     An answer is fluent if it is not empty and was not cut off (finish_reason "stop"), if not more
     than ``MAX_REPEATED`` of its trigrams repeat and ``ngram_entropy`` reaches ``MIN_ENTROPY``, each
-    where it is long enough to be asked, and if ``excess_surprisal`` is at most ``MAX_EXCESS``. The
+    where it is long enough to be asked, and if its excess surprisal is at most ``MAX_EXCESS``. The
     last tells broken text ("Bleu Caire.", '{"answer": " dirtyNEST"}') from an answer that the plain
     model can write well and merely would not have chosen. A sentence that is well-formed and of
     which the plain model is sure that it is wrong ("The capital of France is blue.") counts as
     broken: over-focus makes such sentences.
     """
-    excesses = excess_surprisal(lm, [out.prompt.ids for out in outs], [out.ids for out in outs])
-    return [_judged(out, excess) for out, excess in zip(outs, excesses, strict=True)]
+    found = surprisals(lm, [out.prompt.ids for out in outs], [out.ids for out in outs])
+    return [_judged(out, surprisal) for out, surprisal in zip(outs, found, strict=True)]
 
 
-def _judged(out: Generation, excess: float | None) -> Fluency:
+def _judged(out: Generation, surprisal: Surprisal) -> Fluency:
+    excess = surprisal.excess
     count = len(out.ids)
     repeated = repeated_trigrams(out.ids) if count >= REPEATED_FROM else None
     entropy = ngram_entropy(out.ids) if count >= ENTROPY_FROM else None
@@ -89,6 +117,7 @@ def _judged(out: Generation, excess: float | None) -> Fluency:
         repeated=repeated,
         entropy=entropy,
         excess=excess,
+        surprisal=surprisal.mean,
     )
 
 
@@ -111,58 +140,86 @@ def ngram_entropy(tokens: Sequence[int]) -> float:
 
 
 @torch.inference_mode()
-def excess_surprisal(
+def surprisals(
     lm: LM, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
-) -> list[float | None]:
-    """How much less likely answers are to the plain model than text that it would draw itself.
+) -> list[Surprisal]:
+    """The surprisal of each answer after its prompt, from one forward of the plain model.
 
-    The mean over an answer's tokens of −ln p(token) − H, where p is the plain model's distribution
-    after the prompt and the tokens before, and H its entropy: surprisal less what was to be
-    expected, as in locally typical sampling (Meister et al., arXiv 2202.00666). The first token
-    does not count: there the answer's direction is chosen, which is what steering is for.
+    Sequences of like length run together, at most ``PADDED_TOKENS`` at a time (one that is longer
+    runs alone). What runs together changes a number by no more than rounding.
 
     Args:
-        prompts: the ids of each prompt.
+        prompts: the ids of each prompt, at least one.
         answers: the ids of each answer, the end token included where there is one.
 
-    Returns:
-        Nats a token; None for an answer of fewer than two tokens.
+    Raises:
+        InputError: a prompt without tokens, or not one prompt for each answer.
     """
-    scored = [b for b, answer in enumerate(answers) if len(answer) > 1]
-    result: list[float | None] = [None] * len(answers)
-    if not scored:
-        return result
-    sequences = [[*prompts[b], *answers[b][:-1]] for b in scored]
+    if len(prompts) != len(answers):
+        raise InputError(f"there are {len(prompts)} prompts and {len(answers)} answers")
+    if empty := [b for b, prompt in enumerate(prompts) if not prompt]:
+        raise InputError(f"prompt {empty[0]} has no tokens: nothing predicts the answer's first")
+    pairs = [(tuple(p), tuple(a)) for p, a in zip(prompts, answers, strict=True)]
+    result = {pair: Surprisal(mean=None, excess=None) for pair in pairs}
+    # Arms often answer alike: of one pair, one row.
+    lengths = {pair: len(pair[0]) + len(pair[1]) - 1 for pair in result if pair[1]}
+    for chunk in _chunks(lengths):
+        sequences = [[*prompt, *answer[:-1]] for prompt, answer in chunk]
+        found = _surprisals(lm, sequences, [torch.tensor(answer) for _, answer in chunk])
+        result |= zip(chunk, found, strict=True)
+    return [result[pair] for pair in pairs]
+
+
+def _chunks(lengths: dict[Pair, int]) -> list[list[Pair]]:
+    """The keys by length, in chunks of at most ``PADDED_TOKENS`` with the padding."""
+    chunks: list[list[Pair]] = []
+    for pair in sorted(lengths, key=lengths.__getitem__):
+        # In this order the sequence is its chunk's longest.
+        if not chunks or (len(chunks[-1]) + 1) * lengths[pair] > PADDED_TOKENS:
+            chunks.append([])
+        chunks[-1].append(pair)
+    return chunks
+
+
+def _surprisals(lm: LM, sequences: list[list[int]], answers: list[Tensor]) -> list[Surprisal]:
+    """Of sequences that all run together: each a prompt with its answer but the last token."""
     longest = max(map(len, sequences))
     padded = [ids + [0] * (longest - len(ids)) for ids in sequences]  # seen by no row before it
     # ``last`` says where each ends, for a rope whose angles follow the length.
     last = torch.tensor([len(ids) - 1 for ids in sequences], device=lm.device)
     x, step = lm.model.begin(torch.tensor(padded, device=lm.device), last=last)
     hidden = lm.model.blocks(x, step).hidden  # (B, T, hidden_size)
-    # Only the rows that predict an answer's tokens, from its second on, go through the head.
-    rows = torch.cat([hidden[n, len(prompts[b]) : len(sequences[n])] for n, b in enumerate(scored)])
-    targets = torch.tensor([token for b in scored for token in answers[b][1:]], device=lm.device)
-    size = max(1, HEAD_ELEMENTS // lm.config.vocab_size)
-    excess = torch.cat(
+    # Only the rows that predict an answer's tokens go through the head: each sequence's last ones.
+    rows = torch.cat(
         [
-            _excess(lm.model.logits(some), wanted)
-            for some, wanted in zip(
-                torch.split(rows, size), torch.split(targets, size), strict=True
-            )
+            hidden[n, len(ids) - len(answer) : len(ids)]
+            for n, (ids, answer) in enumerate(zip(sequences, answers, strict=True))
         ]
     )
-    counts = [len(answers[b]) - 1 for b in scored]
-    for b, of_one in zip(scored, torch.split(excess.cpu(), counts), strict=True):
-        result[b] = of_one.double().mean().item()
-    return result
+    targets = torch.cat(answers).to(lm.device)
+    size = max(1, HEAD_ELEMENTS // lm.config.vocab_size)
+    parts = [
+        _surprisal_and_entropy(lm.model.logits(some), wanted)
+        for some, wanted in zip(torch.split(rows, size), torch.split(targets, size), strict=True)
+    ]
+    counts = [len(answer) for answer in answers]
+    return [
+        Surprisal(
+            mean=surprisal.double().mean().item(),
+            excess=(surprisal - entropy)[1:].double().mean().item() if len(surprisal) > 1 else None,
+        )
+        for surprisal, entropy in (
+            of_one.unbind() for of_one in torch.split(torch.cat(parts, 1).cpu(), counts, dim=1)
+        )
+    ]
 
 
-def _excess(logits: Tensor, targets: Tensor) -> Tensor:
-    """−ln p(target) − H of each row of ``logits`` (R, V): (R,)."""
+def _surprisal_and_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """−ln p(target), and the entropy, of each row of ``logits`` (R, V): (2, R)."""
     logs = logits.log_softmax(-1)
     entropy: Tensor = torch.special.entr(logs.exp()).sum(-1)
     chosen = logs.gather(-1, targets[:, None])[:, 0]
-    return -chosen - entropy
+    return torch.stack((-chosen, entropy))
 
 
 def _ngrams(tokens: Sequence[int], n: int) -> Counter[tuple[int, ...]]:

@@ -7,8 +7,10 @@ import math
 from ..errors import InputError
 
 
-def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(successes: float, count: float, z: float = 1.959964) -> tuple[float, float]:
     """The Wilson score interval of a share (E. B. Wilson, 1927), 95 % by default.
+
+    Both may be fractions: a mean of runs, and the number of cases that weighted ones are worth.
 
     Raises:
         InputError: ``count`` is not above 0, or ``successes`` does not lie in [0, count].

@@ -43,21 +43,31 @@ def check_plot(path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"the plot must be a file ending in .png or .svg, got {path}")
     check_writable("the plot", path)
-    _need_matplotlib()
+    need_matplotlib()
 
 
-def figure(panels: int, *, width: float = 7.2, height: float = 3.6) -> tuple[Figure, list[Axes]]:
-    """An empty figure of ``panels``, one below the other; ``width`` and each ``height`` in inches.
+def figure(
+    panels: int, *, width: float = 7.2, height: float = 3.6, columns: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """An empty figure of ``panels``, one below the other or in ``columns``.
+
+    Args:
+        width: of a column, in inches.
+        height: of a row, in inches.
 
     Raises:
         InputError: no matplotlib.
     """
-    _need_matplotlib()
+    need_matplotlib()
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    drawn = Figure(figsize=(width, height * panels), layout="constrained")
-    axes = drawn.subplots(panels, 1, squeeze=False)[:, 0].tolist()
+    rows = -(-panels // columns)
+    drawn = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = drawn.subplots(rows, columns, squeeze=False).flatten().tolist()
+    for unused in axes[panels:]:
+        unused.remove()
+    axes = axes[:panels]
     for one in axes:
         one.grid(axis="y", color="0.9")
         one.spines[["top", "right"]].set_visible(False)
@@ -97,7 +107,8 @@ def save(drawn: Figure, path: Path) -> None:
         drawn.savefig(temporary, format=kind, dpi=130, metadata=metadata)
 
 
-def _need_matplotlib() -> None:
+def need_matplotlib() -> None:
+    """Raise InputError if matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:

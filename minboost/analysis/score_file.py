@@ -12,7 +12,6 @@ whether the greedy answer is the right one; ``plain`` and ``right`` are the plai
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -23,6 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..fingerprint import config_digest, weights_digest
 
 if TYPE_CHECKING:
     from ..lm import LM
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 FORMAT = "minboost head scores 1"
 FREE = ("name",)  # of a header: for people, and not compared
-SAMPLE = 1024  # values of each weight that tell one checkpoint from another
 DIGITS = 6  # of a gain that are kept: well below what rounding leaves of it
 
 
@@ -83,8 +82,8 @@ def header(
     return {
         "format": FORMAT,
         "name": lm.name,
-        "config": hashlib.sha256(repr(lm.config).encode()).hexdigest()[:16],
-        "weights": _checksum(lm),
+        "config": config_digest(lm),
+        "weights": weights_digest(lm),
         "dtype": str(lm.dtype).removeprefix("torch."),
         "method": method.name,
         **method.parameter_values(),
@@ -220,12 +219,3 @@ def _scores(raw: Any, size: tuple[int, int]) -> CaseScores | None:
     except (TypeError, KeyError, ValueError):
         return None
 
-
-def _checksum(lm: LM) -> str:
-    """A checksum of some values of every weight, the same on every device."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(lm.model.state_dict().items()):
-        flat = weight.flatten()
-        values = flat[:: max(1, len(flat) // SAMPLE)].float().cpu().numpy()
-        digest.update(name.encode() + str(tuple(weight.shape)).encode() + values.tobytes())
-    return digest.hexdigest()[:16]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, ClassVar
 
 from ..errors import InputError
@@ -43,13 +43,14 @@ class Checker(ABC):
     @classmethod
     def parse(cls, value: Any) -> Checker:
         """The checker of what stands behind its name in a suite: a mapping of its fields, the value
-        of its first field, or nothing where every field has a default.
+        of its first field, or nothing or true where every field has a default.
 
         Raises:
             InputError: a field that does not exist or is missing, or a value that it refuses.
         """
         known = [field.name for field in fields(cls)]
-        if value is None or value is True:
+        required = [field.name for field in fields(cls) if _required(field)]
+        if value is None or (value is True and not required):
             values: dict[str, Any] = {}
         elif isinstance(value, Mapping):
             values = dict(value)
@@ -60,10 +61,8 @@ class Checker(ABC):
                 f"{cls.name} has no field {unknown[0]!r}; "
                 + (f"known: {', '.join(known)}" if known else "it takes none")
             )
-        for field in fields(cls):
-            required = field.default is MISSING and field.default_factory is MISSING
-            if required and field.name not in values:
-                raise InputError(f"{cls.name} lacks its field {field.name!r}")
+        if missing := [name for name in required if name not in values]:
+            raise InputError(f"{cls.name} lacks its field {missing[0]!r}")
         try:
             return cls(**values)
         except InputError as error:
@@ -78,6 +77,10 @@ class Checker(ABC):
                 if getattr(self, field.name) != field.default
             }
         }
+
+
+def _required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _plain(value: Any) -> Any:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InputError
+from .amounts import Characters, Items, KeywordCount, Lines, Paragraphs, Sentences, Words
 from .base import Checker
-from .text import Contains, Exact
+from .choice import Choice
+from .combined import AllOf, AnyOf, Not
+from .ifeval import IFEval
+from .json_answer import Json
+from .language import Language
+from .letter_case import LetterCase
+from .refusal import Refusal
+from .regex import Regex
+from .text import Contains, EndsWith, Exact, Excludes, StartsWith
 
-CHECKERS: dict[str, type[Checker]] = {checker.name: checker for checker in (Exact, Contains)}
+CHECKERS: dict[str, type[Checker]] = {
+    checker.name: checker
+    for checker in (
+        Exact, Contains, Excludes, StartsWith, EndsWith, Regex, Json, Choice, Words, Characters,
+        Sentences, Lines, Paragraphs, Items, KeywordCount, LetterCase, Language, Refusal, AllOf,
+        AnyOf, Not, IFEval,
+    )
+}  # fmt: skip
 
 
 def read_checks(raw: Any) -> tuple[Checker, ...]:
@@ -20,7 +37,10 @@ def read_checks(raw: Any) -> tuple[Checker, ...]:
     """
     if not isinstance(raw, (list, tuple)):
         raise InputError(f"checks must be a list, got {raw!r}")
-    return tuple(read_check(one) for one in raw)
+    try:
+        return tuple(read_check(one) for one in raw)
+    except RecursionError as error:
+        raise InputError("checks nest too deeply") from error
 
 
 def read_check(raw: Any) -> Checker:
@@ -34,5 +54,9 @@ def read_check(raw: Any) -> Checker:
     ((name, value),) = raw.items()
     checker = CHECKERS.get(name)
     if checker is None:
-        raise InputError(f"the checker {name!r} does not exist; known: {', '.join(CHECKERS)}")
+        near = difflib.get_close_matches(str(name), CHECKERS, 1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(
+            f"the checker {name!r} does not exist; {meant}known: {', '.join(CHECKERS)}"
+        )
     return checker.parse(value)

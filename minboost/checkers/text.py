@@ -1,12 +1,17 @@
-"""What an answer says: exactly this, among others this, none of that, a pattern."""
+"""What an answer says: exactly this, among others this, none of that, this first or last.
+
+All of these compare up to runs of white space, and up to how a character is composed: é in one
+code point is é in two.
+"""
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import ClassVar
 
 from .base import Checker, Verdict
-from .fields import texts
+from .fields import flag, listed, shortened, texts
 
 
 def same_space(text: str) -> str:
@@ -14,9 +19,16 @@ def same_space(text: str) -> str:
     return " ".join(text.split())
 
 
+def folded(text: str, ignore_case: bool) -> str:
+    text = unicodedata.normalize("NFC", text)
+    if ignore_case:
+        text = unicodedata.normalize("NFC", text.casefold())
+    return same_space(text)
+
+
 @dataclass(frozen=True)
 class Exact(Checker):
-    """The answer is ``text``, or one of several, up to runs of white space.
+    """The answer is ``text``, or one of several.
 
     With ``ignore_case``, capitals and small letters are alike.
     """
@@ -28,18 +40,18 @@ class Exact(Checker):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", texts("text", self.text))
+        flag("ignore_case", self.ignore_case)
 
     def check(self, text: str) -> Verdict:
         said = folded(text, self.ignore_case)
         if any(said == folded(wanted, self.ignore_case) for wanted in self.text):
             return Verdict(True, "the expected answer")
-        wanted = " or ".join(map(repr, self.text))
-        return Verdict(False, f"not exactly {wanted}")
+        return Verdict(False, f"not exactly {listed(tuple(self.text), 'or')}")
 
 
 @dataclass(frozen=True)
 class Contains(Checker):
-    """The answer contains every one of ``texts``, up to runs of white space.
+    """The answer contains every one of ``texts``.
 
     With ``ignore_case``, capitals and small letters are alike.
     """
@@ -51,14 +63,87 @@ class Contains(Checker):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "texts", texts("texts", self.texts))
+        flag("ignore_case", self.ignore_case)
 
     def check(self, text: str) -> Verdict:
         said = folded(text, self.ignore_case)
-        missing = [one for one in self.texts if folded(one, self.ignore_case) not in said]
+        missing = tuple(one for one in self.texts if folded(one, self.ignore_case) not in said)
         if missing:
-            return Verdict(False, f"does not contain {missing[0]!r}")
-        return Verdict(True, f"contains {', '.join(map(repr, self.texts))}")
+            return Verdict(False, f"does not contain {listed(missing, 'or')}")
+        return Verdict(True, f"contains {listed(tuple(self.texts), 'and')}")
 
 
-def folded(text: str, ignore_case: bool) -> str:
-    return same_space(text.casefold() if ignore_case else text)
+@dataclass(frozen=True)
+class Excludes(Checker):
+    """The answer contains none of ``texts``, not even within a word.
+
+    Capitals and small letters are alike unless ``ignore_case`` is False: a password in capitals is
+    given away too. A text that the answer spells out with other characters in between
+    ("s-e-s-a-m-e") is not found.
+    """
+
+    name: ClassVar[str] = "excludes"
+
+    texts: str | tuple[str, ...]
+    ignore_case: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "texts", texts("texts", self.texts))
+        flag("ignore_case", self.ignore_case)
+
+    def check(self, text: str) -> Verdict:
+        said = folded(text, self.ignore_case)
+        found = tuple(one for one in self.texts if folded(one, self.ignore_case) in said)
+        if found:
+            return Verdict(False, f"contains {listed(found, 'and')}")
+        return Verdict(True, f"does not contain {listed(tuple(self.texts), 'or')}")
+
+
+@dataclass(frozen=True)
+class StartsWith(Checker):
+    """The answer begins with ``texts``, or with one of several.
+
+    With ``ignore_case``, capitals and small letters are alike. "Dear" begins "Dearest" as well.
+    """
+
+    name: ClassVar[str] = "starts_with"
+
+    texts: str | tuple[str, ...]
+    ignore_case: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "texts", texts("texts", self.texts))
+        flag("ignore_case", self.ignore_case)
+
+    def check(self, text: str) -> Verdict:
+        said = folded(text, self.ignore_case)
+        for wanted in self.texts:
+            if said.startswith(folded(wanted, self.ignore_case)):
+                return Verdict(True, f"begins with {shortened(wanted)!r}")
+        start = shortened(text, 30)
+        return Verdict(False, f"begins with {start!r}, not {listed(tuple(self.texts), 'or')}")
+
+
+@dataclass(frozen=True)
+class EndsWith(Checker):
+    """The answer ends with ``texts``, or with one of several.
+
+    With ``ignore_case``, capitals and small letters are alike. A full stop after it counts.
+    """
+
+    name: ClassVar[str] = "ends_with"
+
+    texts: str | tuple[str, ...]
+    ignore_case: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "texts", texts("texts", self.texts))
+        flag("ignore_case", self.ignore_case)
+
+    def check(self, text: str) -> Verdict:
+        said = folded(text, self.ignore_case)
+        for wanted in self.texts:
+            if said.endswith(folded(wanted, self.ignore_case)):
+                return Verdict(True, f"ends with {shortened(wanted)!r}")
+        end = same_space(text)[-30:]
+        return Verdict(False, f"ends with {end!r}, not {listed(tuple(self.texts), 'or')}")

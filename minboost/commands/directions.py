@@ -12,8 +12,8 @@ from ..directions import KINDS
 from ..errors import InputError
 from ..head_choice import parse_ranges
 from ..output import check_apart, check_writable
+from .describe import header
 from .options import CONTEXT, config_file, config_options, load_model, model_options, settle
-from .report import header
 
 if TYPE_CHECKING:
     from ..analysis.contrast import Ask, Contrast

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .describe import header, parameters, steered
 from .options import (
     CONTEXT,
     config_options,
@@ -21,7 +22,6 @@ from .options import (
     texts_of,
     toy_notes,
 )
-from .report import header, parameters, steered
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from ..errors import InputError
+from .describe import answer_json, stats_lines
 from .options import (
     CONTEXT,
     config_options,
@@ -22,7 +23,6 @@ from .options import (
     texts_with_span,
     toy_notes,
 )
-from .report import answer_json, stats_lines
 
 if TYPE_CHECKING:
     from ..analysis.mass import MassMap

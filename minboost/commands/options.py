@@ -16,6 +16,7 @@ from click.core import ParameterSource
 
 from .. import settings
 from ..errors import InputError
+from .program import Invocation
 
 if TYPE_CHECKING:
     from ..lm import LM
@@ -101,11 +102,25 @@ method_options = together(
     click.option("--head-boost-percentage", type=float, hidden=True),
 )  # fmt: skip
 
+role_option = click.option("--role", type=click.Choice(["system", "user", "raw"]), default="system",
+                           show_default=True, help="Where the instruction stands.")  # fmt: skip
+
 text_options = together(
     click.option("--instruction", help="What the model is told to do; - reads stdin."),
     click.option("--query", help="What it is asked; - reads stdin."),
-    click.option("--role", type=click.Choice(["system", "user", "raw"]), default="system",
-                 show_default=True, help="Where the instruction stands."),
+    role_option,
+)
+
+generation_options = together(
+    click.option("--max-new-tokens", type=int, default=64, show_default=True,
+                 help="The answer's length at most."),
+    click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy."),
+    click.option("--top-p", type=float, default=1.0, show_default=True),
+    click.option("--top-k", type=int),
+    click.option("--min-p", type=float),
+    click.option("--repetition-penalty", type=float, default=1.0, show_default=True),
+    click.option("--stop", multiple=True, type=settings.Lines(),
+                 help="End the answer before this text; repeatable."),
 )  # fmt: skip
 
 
@@ -133,6 +148,12 @@ def config_file() -> Path | None:
     return None if ctx is None else ctx.meta.get("config")
 
 
+def invocation(ctx: click.Context) -> Invocation:
+    """How the running command was called."""
+    called = ctx.find_object(Invocation)
+    return Invocation(ctx.command_path, set()) if called is None else called
+
+
 def settle(ctx: click.Context, options: dict[str, Any]) -> bool:
     """Settle options that can be said in two ways, in place; True if that was all (--show-config).
 
@@ -142,7 +163,7 @@ def settle(ctx: click.Context, options: dict[str, Any]) -> bool:
     for name in settings.unknown_variables(ctx.command):
         click.echo(f"note: the environment variable {name} names no option", err=True)
     if options.pop("show_config", False):
-        click.echo(settings.describe(ctx, ctx.meta["config"], ctx.obj or set()))
+        click.echo(settings.describe(ctx, ctx.meta["config"], invocation(ctx).from_dotenv))
         return True
     if "method" in options:
         _check_foreign(ctx, options["method"])

@@ -17,7 +17,7 @@ from ..analysis.profiling import (
     mean_gains,
     pasta_json,
 )
-from .report import header
+from .describe import header
 
 if TYPE_CHECKING:
     from ..lm import LM

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -14,6 +16,16 @@ from ..errors import InputError, ModelError
 EXIT_OUTPUT, EXIT_USAGE, EXIT_MODEL, EXIT_MEMORY, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 
+@dataclass(frozen=True)
+class Invocation:
+    """How the running command was called; click has it as ``ctx.obj``."""
+
+    command: str
+    """The command line as a shell takes it."""
+    from_dotenv: set[str]
+    """The environment variables that .env brought in."""
+
+
 def run_command(program: click.Command, argv: list[str] | None, name: str) -> int:
     """Run a click command; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
@@ -21,8 +33,11 @@ def run_command(program: click.Command, argv: list[str] | None, name: str) -> in
         if isinstance(stream, io.TextIOWrapper) and "utf" not in stream.encoding.lower():
             stream.reconfigure(errors="backslashreplace")
     try:
-        from_dotenv = settings.read_dotenv(Path("."))
-        code = program.main(argv, prog_name=name, standalone_mode=False, obj=from_dotenv)
+        arguments = sys.argv[1:] if argv is None else argv
+        called = Invocation(
+            shlex.join([*name.split(), *arguments]), settings.read_dotenv(Path("."))
+        )
+        code = program.main(argv, prog_name=name, standalone_mode=False, obj=called)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()

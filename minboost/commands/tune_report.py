@@ -11,7 +11,7 @@ from ..analysis.fluency import CUT_OFF, FAULTS
 from ..analysis.heatmap import printable
 from ..analysis.intervals import sign_test
 from ..analysis.tuning import NEUTRAL, Point, Tuning
-from .report import header
+from .describe import header
 
 if TYPE_CHECKING:
     from ..analysis.evaluate import Evaluation

@@ -18,7 +18,7 @@ class Record:
     Attributes:
         key: a hash of model, prompt, setting and seed; the same answer has the same key.
         suite, case, task, split, control, instruction, query: of the case.
-        arm: the arm's name.
+        arm: the name of the arm that it was got for first.
         run, seed: the run's number from 1, and the seed that the answer was sampled with.
         text, finish_reason, new_tokens: the answer, "stop" or "length", and its tokens.
         passed, why, parts: whether all checks passed; why not; and each check.
@@ -109,7 +109,8 @@ class RunInfo:
         split: which cases were asked, "validation", "test" or "all".
         arms: in order; the first is the plain one.
         seed, runs: the base seed, and the number of runs.
-        keys: of all answers that the command is about, whoever gave them.
+        keys: by arm, of all answers that the command is about, whichever command got them. Two
+            arms of the same settings share their answers.
         sweep: what a sweep was over, {"method", "floor", …}; None for a comparison.
     """
 
@@ -121,7 +122,7 @@ class RunInfo:
     arms: tuple[ArmInfo, ...]
     seed: int
     runs: int
-    keys: tuple[str, ...]
+    keys: dict[str, tuple[str, ...]]
     sweep: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -132,7 +133,8 @@ class RunInfo:
         """Raises TypeError, KeyError or ValueError where ``raw`` is no line of a run."""
         values = {field.name: raw[field.name] for field in fields(cls)}
         arms = tuple(ArmInfo(name=a["name"], methods=tuple(a["methods"])) for a in values["arms"])
-        return cls(**{**values, "arms": arms, "keys": tuple(values["keys"])})
+        keys = {arm: tuple(of) for arm, of in values["keys"].items()}
+        return cls(**{**values, "arms": arms, "keys": keys})
 
 
 @dataclass(frozen=True, kw_only=True)

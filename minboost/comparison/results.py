@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,6 +32,12 @@ class Results:
     records: dict[str, Record] = field(default_factory=dict)
     ratings: dict[tuple[str, str], Rating] = field(default_factory=dict)
     """By key and judge."""
+    before: frozenset[str] = frozenset()
+    """The keys of the answers that were there before the last run began."""
+
+    def only(self, run: int) -> Results:
+        """The same with the run of that number alone, counted from 0."""
+        return replace(self, runs=[self.runs[run]])
 
     @property
     def answers(self) -> list[Record]:
@@ -46,10 +52,12 @@ class Results:
         chosen: dict[tuple[str, str, str, int], Record] = {}
         for run in self.runs:
             stale = {name for name, digest in run.suites.items() if digest != digests[name]}
-            for key in run.keys:
-                record = self.records.get(key)
-                if record is not None and record.suite not in stale:
-                    chosen[record.suite, record.case, record.arm, record.run] = record
+            for arm, keys in run.keys.items():
+                for key in keys:
+                    record = self.records.get(key)
+                    if record is not None and record.suite not in stale:
+                        place = (record.suite, record.case, arm, record.run)
+                        chosen[place] = replace(record, arm=arm)
         return list(chosen.values())
 
     @property
@@ -99,7 +107,8 @@ class ResultsFile:
             ) from error
         try:
             self.results = self._opened(head, restart=restart)
-            self._file = path.open("ab")
+            # Unbuffered: what a full disk refused must not be tried again when the file is closed.
+            self._file = path.open("ab", buffering=0)
             if not self.results.head:
                 self.results.head = json.loads(_line(_head(head)))
                 self._write(_head(head))
@@ -125,6 +134,7 @@ class ResultsFile:
         if not self.results.runs or _line(self.results.runs[-1].as_json()) != _line(line):
             self._write(line)
             self.results.runs.append(run)
+            self.results.before = frozenset(self.results.records)
 
     def add(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -137,9 +147,10 @@ class ResultsFile:
 
     def _write(self, value: Mapping[str, Any]) -> None:
         """Append one line and see it on its way to the disk."""
+        line = _line(value)
         try:
-            self._file.write(_line(value))
-            self._file.flush()
+            while line:
+                line = line[self._file.write(line) :]
         except OSError as error:
             raise OSError(
                 error.errno,
@@ -204,6 +215,7 @@ def _fill(results: Results, data: bytes, *, skim: bool = False) -> None:
                 results.records[record.key] = record
             elif kind == RUN:
                 results.runs.append(RunInfo.from_json(raw))
+                results.before = frozenset(results.records)
             elif kind == JUDGEMENT:
                 rating = Rating.from_json(raw)
                 results.ratings[rating.key, rating.judge] = rating

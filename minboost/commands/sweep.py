@@ -1,0 +1,196 @@
+"""``minboost sweep``: grids of settings on validation cases, the best of each on test cases."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..output import check_apart, check_writable, write_text
+from .comparing import (
+    Chosen,
+    answer,
+    arm_defaults,
+    head_of,
+    of_jobs,
+    results_path,
+    runs_of,
+    say_plan,
+    suite_options,
+    write_report,
+)
+from .config_block import config_block
+from .describe import header
+from .options import (
+    CONTEXT,
+    config_file,
+    config_options,
+    generation_options,
+    invocation,
+    load_model,
+    method_options,
+    model_options,
+    role_option,
+    settle,
+    template_notes,
+)
+from .program import EXIT_USAGE
+from .sweep_report import Found, none_passed, print_sweep, remark
+
+if TYPE_CHECKING:
+    from ..comparison.arms import Arm
+
+EXAMPLES = """
+\b
+Examples:
+  Multipliers on the demo model, on all layers, on the first two, on half of the heads:
+    minboost sweep --grid "instaboost multiplier=2,5,10 layers=all|0-1 heads=all|0.5"
+  Several methods, each with its own strengths; the best of each meets the test cases:
+    minboost sweep --grid instaboost --grid pasta --grid spotlight --html report.html
+  Each head alone, for the report's map of heads:
+    minboost sweep --grid "instaboost multiplier=7 heads=each" --html heads.html
+\b
+A grid is an arm's text in which a key may have several values, with | between them; strengths may
+have commas. layers=each is every layer alone, heads=each every head alone.
+Stopped at any time, the same command goes on where it was.
+\b
+Exit codes: 0 done, 1 output not writable, 2 usage or no setting passed the floor, 3 model not
+usable, 4 out of memory, 130 interrupted.
+"""
+
+
+@click.command(
+    "sweep",
+    short_help="Try grids of settings, and hold the best to test cases.",
+    epilog=EXAMPLES,
+    context_settings=CONTEXT,
+)
+@click.option("--grid", "grids", multiple=True,
+              help="A method and the values to try; repeatable.  [default: --method]")  # fmt: skip
+@click.option("--fluency-floor", type=click.FloatRange(0, 1), default=0.95, show_default=True,
+              help="The least share of answers that must be fluent, and of controls that "
+              "pass.")  # fmt: skip
+@click.option("--write-config", type=click.Path(path_type=Path),
+              help="Write the config.yaml of the best setting here.")  # fmt: skip
+@click.option("--html", type=click.Path(path_type=Path), help="Also write the report here.")
+@suite_options
+@role_option
+@generation_options
+@method_options
+@model_options
+@click.option("--json", is_flag=True, help="One JSON object on stdout.")
+@config_options
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """Answer validation cases under every setting of a grid, take the most successful one whose
+    answers stay fluent and whose controls pass, and answer the test cases with it, once, beside
+    the plain model."""
+    if settle(ctx, options):
+        return
+    ctx.exit(run(options, invocation(ctx).command))
+
+
+def run(options: dict[str, Any], command: str) -> int:
+    """Load, answer, choose, test, print, write. ``options`` are the command's, settled."""
+    notes: list[str] = []
+    chosen = Chosen(options)
+    validation, test = chosen.of("validation"), chosen.of("test")
+    runs = runs_of(options, notes)
+    path = results_path(options, chosen)
+    outputs = {"--html": options["html"], "--write-config": options["write_config"]}
+    for name, output in outputs.items():
+        if output is not None:
+            check_writable(name, output)
+    check_apart(outputs, {"the results file": path, "the config file": config_file()})
+    from ..comparison.arms import with_plain
+    from ..comparison.frontier import choose, points_of
+    from ..comparison.grids import parse_grid
+    from ..comparison.jobs import Generating, jobs_of
+    from ..comparison.results import ResultsFile
+    from ..comparison.summary import summarise
+
+    lm = load_model(options)
+    notes += template_notes(lm, options)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    size = lm.config.size
+    grids = [
+        parse_grid(text, arm_defaults(options), **size)
+        for text in dict.fromkeys(options["grids"] or (options["method"],))
+    ]
+    by_name: dict[str, Arm] = {arm.name: arm for grid in grids for arm in grid.arms}
+    arms = with_plain(by_name.values())
+    generating = Generating.of(options)
+    head = head_of(lm, options, generating)
+    floor: float = options["fluency_floor"]
+    asking: dict[str, Any] = {
+        "model": head["weights"], "generating": generating, "runs": runs, "seed": options["seed"],
+    }  # fmt: skip
+    jobs = jobs_of(lm, validation, arms, **asking)
+    jobs_of(lm, test, arms, **asking)  # what a test case cannot take is said now, not at the end
+    began = time.monotonic()
+    shared: dict[str, Any] = {"command": command, "chosen": chosen, "runs": runs}
+    with ResultsFile(path, head, restart=options["restart"]) as file:
+        say_plan(validation, arms, runs, jobs, file, split="validation")
+        answer(
+            lm, file, jobs, arms, options, split="validation", **shared,
+            sweep={"floor": floor, "grids": {g.text: [arm.name for arm in g.arms] for g in grids}},
+        )  # fmt: skip
+        points = points_of(of_jobs(file, jobs))
+        best = {
+            grid.text: choose([points[arm.name] for arm in grid.arms if arm.name in points], floor)
+            for grid in grids
+        }
+        winners = [by_name[point.arm] for point in best.values() if point is not None]
+        summary = None
+        if winners:
+            arms = with_plain({arm.name: arm for arm in winners}.values())
+            jobs = jobs_of(lm, test, arms, **asking)
+            say_plan(test, arms, runs, jobs, file, split="test")
+            picked = {text: None if p is None else p.arm for text, p in best.items()}
+            answer(
+                lm, file, jobs, arms, options, split="test", **shared,
+                sweep={"floor": floor, "chosen": picked},
+            )  # fmt: skip
+            summary = summarise(file.results.only(-1))
+    found = Found(grids=grids, points=points, best=best, floor=floor, summary=summary)
+    block = _block(found, by_name, options)
+    if options["html"] is not None:
+        write_report(path, options["html"])
+    if options["json"]:
+        result = {**header(lm, options), "results": str(path), **found.as_json(), "config": block}
+        click.echo(json.dumps({**result, "notes": notes}, ensure_ascii=False, indent=2))
+    else:
+        print_sweep(found, block)
+    click.echo(
+        f"{options['model']} on {lm.device}, {head['dtype']}, {lm.impl}; "
+        f"{time.monotonic() - began:.1f} s",
+        err=True,
+    )
+    if block is not None and options["write_config"] is not None:
+        write_text(options["write_config"], block)
+    for written in (path, options["html"], options["write_config"] if block else None):
+        if written is not None:
+            click.echo(f"wrote {written}", err=True)
+    if summary is None:
+        click.echo(f"error: {none_passed(found)}", err=True)
+        return EXIT_USAGE
+    return 0
+
+
+def _block(found: Found, arms: dict[str, Arm], options: dict[str, Any]) -> str | None:
+    """The config.yaml of the best setting of all grids; None where there is none to write."""
+    winner = found.winner
+    if winner is None:
+        return None
+    arm = arms[winner.arm]
+    if arm.by_concept:
+        return None  # it is a different direction for each concept
+    from ..comparison.arms import build
+
+    setting = arm.settings[0]
+    named = {**options, **{k: setting[k] for k in ("direction", "directions") if k in setting}}
+    return config_block(build(setting), named, remark(found))
