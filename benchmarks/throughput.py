@@ -4,9 +4,9 @@
 
 The demo suite under the default arms, greedy. `compare` is the whole command but for loading the
 model: planning, batches, checks, fluency, the results file, the CSV file and the summary with its
-statistics. One by one is a loop of `lm.generate` over the same cases and arms and nothing else, once
-with as many threads as torch takes by default and once with the single thread that suits so small a
-model. The ways run in turn, A B C A B C; medians.
+statistics. One by one is a loop of `lm.generate` over the same cases and arms and nothing else,
+once with as many threads as torch takes by default and once with the single thread that suits so
+small a model. The ways run in turn, A B C A B C; medians.
 """
 
 from __future__ import annotations
@@ -121,10 +121,9 @@ def markdown(results: dict[str, Any]) -> str:
         "",
         f"`{results['command']}`: the demo suite, {results['cases']} cases under "
         f"{results['arms']} arms, greedy,",
-        f"on {results['machine']['cores']} cores. `compare` does all that it does: checks, fluency, "
-        "results file,",
-        "table, statistics; `generate` only generates, one answer after the other. Medians of "
-        f"{len(results['rows'][0]['seconds'])} runs in turn.",
+        f"on {results['machine']['cores']} cores. `compare` does all that it does: checks,",
+        "fluency, results file, table, statistics; `generate` only generates, one after the other.",
+        f"Medians of {len(results['rows'][0]['seconds'])} runs in turn.",
         "",
         "| | answers/s | compare is faster by |",
         "|---|---:|---:|",

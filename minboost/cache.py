@@ -64,6 +64,11 @@ class KVCache:
             self.v[layer, self._rows, :, start] = v[:, :, 0]
         return self.k[layer, :, :, :keys], self.v[layer, :, :, :keys]
 
+    def keep(self, rows: Tensor) -> None:
+        """Hold on to the sequences of those numbers alone, in that order."""
+        self.k, self.v = self.k[:, rows], self.v[:, rows]
+        self._rows = self._rows[: len(rows)]
+
 
 def _check_room(needed: int, batch: int, length: int, device: torch.device) -> None:
     """Refuse what cannot fit in a CPU's memory before the system starts killing processes."""

@@ -14,6 +14,8 @@ from .ops import Frame
 from .plan import Plan
 from .sampling import Sampler, Sampling
 
+Tokens = Generator[list[int], Sequence[bool] | None, None]
+
 
 class Decoder:
     """One batch on its way: ``prefill`` once, then ``step`` with the tokens that were chosen.
@@ -36,6 +38,7 @@ class Decoder:
         self.prompts = prompts
         self.max_new_tokens = max_new_tokens
         self.positions = [len(ids) for ids in prompts]  # where each sequence writes next
+        self.rows = list(range(len(prompts)))  # the sequences that the cache still holds
         weight = model.embed_tokens.weight
         self.device = weight.device
         self.cache = KVCache(
@@ -69,26 +72,50 @@ class Decoder:
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int]) -> Tensor:
-        """Append one token to each sequence; the logits (B, V) float32 that follow."""
-        ids = torch.tensor(tokens, device=self.device)[:, None]
-        positions = torch.tensor(self.positions, device=self.device)
+        """Append one token to each sequence; the logits (B, V) float32 that follow.
+
+        Those of a sequence that was dropped are zeros.
+        """
+        ids = torch.tensor([tokens[row] for row in self.rows], device=self.device)[:, None]
+        at = [self.positions[row] for row in self.rows]
+        positions = torch.tensor(at, device=self.device)
         if self.frame is not None:
             out = self.model(ids, start=positions, frame=self.frame)
         else:
-            even = len(set(self.positions)) == 1
+            even = len(set(at)) == 1
             out = self.model(
                 ids,
                 cache=self.cache,
                 # One position for all is the cheaper path: keys are sliced, not masked.
-                start=self.positions[0] if even else positions,
-                keys=max(self.positions) + 1,
+                start=at[0] if even else positions,
+                keys=max(at) + 1,
                 plan=self.plan,
             )
         self.positions = [position + 1 for position in self.positions]
-        return self.model.logits(out.hidden)[:, 0]
+        logits = self.model.logits(out.hidden)[:, 0]
+        if len(self.rows) == len(tokens):
+            return logits
+        full = logits.new_zeros(len(tokens), logits.shape[1])
+        full[self.rows] = logits
+        return full
 
-    def tokens(self, samplings: Sequence[Sampling], *, graph: bool = True) -> Generator[list[int]]:
+    def drop(self, live: Sequence[bool]) -> None:
+        """Take the sequences that are not ``live`` out of cache and plan, once half have ended.
+
+        Not with a frame, whose kernels hold on to where the cache lies.
+        """
+        kept = [row for row in self.rows if live[row]]
+        if self.frame is not None or not kept or 2 * len(kept) > len(self.rows):
+            return
+        index = torch.tensor([self.rows.index(row) for row in kept], device=self.device)
+        self.cache.keep(index)
+        self.plan = None if self.plan is None else self.plan.of_rows(index)
+        self.rows = kept
+
+    def tokens(self, samplings: Sequence[Sampling], *, graph: bool = True) -> Tokens:
         """Prefill, then the tokens of step after step, ``max_new_tokens`` of them.
+
+        The reader may send which sequences are still live; the tokens of others mean nothing then.
 
         With a frame, tokens are chosen and fed back on the device, one step ahead of the reader;
         on CUDA such a step is one captured graph, unless ``graph`` is off. A token is BROKEN
@@ -99,20 +126,20 @@ class Decoder:
         return self._ahead(samplings, self.frame, graph and self.device.type == "cuda")
 
     @torch.inference_mode()
-    def _in_turn(self, samplings: Sequence[Sampling]) -> Generator[list[int]]:
+    def _in_turn(self, samplings: Sequence[Sampling]) -> Tokens:
         """The reader has each token before the next step begins; tokens are chosen on the CPU."""
         sampler = Sampler(samplings, self.prompts, vocab_size=self.model.config.vocab_size)
         logits, _ = self.prefill()
         for _ in range(self.max_new_tokens - 1):
             tokens = sampler.pick(logits.cpu(), sampler.draws()).tolist()
-            yield tokens
+            live = yield tokens
+            if live is not None:
+                self.drop(live)
             logits = self.step([max(token, 0) for token in tokens])
         yield sampler.pick(logits.cpu(), sampler.draws()).tolist()
 
     @torch.inference_mode()
-    def _ahead(
-        self, samplings: Sequence[Sampling], frame: Frame, graph: bool
-    ) -> Generator[list[int]]:
+    def _ahead(self, samplings: Sequence[Sampling], frame: Frame, graph: bool) -> Tokens:
         """The reader has each token while the next step is on its way."""
         vocab_size = self.model.config.vocab_size
         sampler = Sampler(samplings, self.prompts, vocab_size=vocab_size, device=self.device)

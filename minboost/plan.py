@@ -171,6 +171,18 @@ class Plan:
     form: str = EXACT
     residual: Residual | None = None
 
+    def of_rows(self, rows: Tensor) -> Plan:
+        """The plan of the sequences of those numbers alone, in that order."""
+        return Plan(
+            start=self.start[rows],
+            stop=self.stop[rows],
+            strength=self.strength[:, rows],
+            target=None if self.target is None else self.target[:, rows],
+            targeted=None if self.targeted is None else self.targeted[rows],
+            form=self.form,
+            residual=None if self.residual is None else self.residual.of_rows(rows),
+        )
+
     @classmethod
     def build(
         cls,

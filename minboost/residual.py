@@ -42,6 +42,11 @@ class Residual:
         """Which of the two there are: what a captured step is made for."""
         return self.added is not None, self.removed is not None
 
+    def of_rows(self, rows: Tensor) -> Residual:
+        """For the sequences of those numbers alone, in that order."""
+        both = (self.added, self.removed)
+        return Residual(*(None if t is None else t[:, rows] for t in both))
+
     def clone(self) -> Residual:
         return Residual(*(None if t is None else t.clone() for t in (self.added, self.removed)))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from .answer import Answer
 from .checks import as_integer
-from .decode import Decoder
+from .decode import Decoder, Tokens
 from .errors import InputError, ModelError
 from .methods import Method
 from .model import Transformer
@@ -71,7 +71,7 @@ class Run:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         # Holds the KV cache: from the first step to the last.
-        self.tokens: Generator[list[int]] | None = None
+        self.tokens: Tokens | None = None
         self.masses: list[Mass | None] = [None] * len(requests)
         if measure_mass:
             # A plan of its own: one more span would change the last bits of the answer's run.
@@ -90,8 +90,8 @@ class Run:
         if self.tokens is None:
             self.tokens = self._decoder(self.plan).tokens(self.samplings, graph=self.graph)
         live = [answer.finish_reason is None for answer in self.answers]
-        # An ended sequence stays in the batch until the last one ends; its tokens are not used.
-        tokens = next(self.tokens)
+        # The tokens of an ended sequence are not used; it leaves the batch with others (decode.py).
+        tokens = next(self.tokens) if prefill else self.tokens.send(live)
         if any(going and token == BROKEN for going, token in zip(live, tokens, strict=True)):
             raise ModelError(
                 "the model's logits are not finite: it overflows in this dtype (try bfloat16 or "

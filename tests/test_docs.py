@@ -54,15 +54,45 @@ def test_every_method_prints_what_its_section_shows(page, capfd):
 
 
 @pytest.mark.parametrize(
-    "name", ["inspecting.md", pytest.param("choosing.md", marks=pytest.mark.slow)]
+    ("name", "count"),
+    [
+        ("inspecting.md", 2),
+        ("comparing.md", 3),
+        pytest.param("choosing.md", 2, marks=pytest.mark.slow),
+    ],
 )
-def test_every_command_of_a_page_prints_what_it_shows(page, name, capfd, monkeypatch):
+def test_every_command_of_a_page_prints_what_it_shows(page, name, count, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     commands = list(shown(page(name)))
-    assert len(commands) == 2
+    assert len(commands) == count
     for command, printed in commands:
         assert minboost_command(shlex.split(command)[1:]) == 0
         assert blurred(capfd.readouterr().out) == blurred(printed)
+
+
+def test_the_comparing_page_names_every_field_of_a_results_file_and_of_its_table(page):
+    from dataclasses import fields
+
+    from minboost.comparison import csv_file, records
+
+    text = page("comparing.md")
+    for line in (records.Record, records.RunInfo, records.Rating):
+        for field in fields(line):
+            assert f"`{field.name}`" in text
+    for name in csv_file.JUDGED:
+        assert f"`…_{name}`" in text
+    for name in csv_file.CASE:
+        assert f"`{name}`" in text
+
+
+def test_the_arms_file_of_the_comparing_page_is_read(page, tmp_path):
+    from minboost.comparison.arms import read_arms
+
+    (block,) = re.findall(r"```yaml\n(.*?)```", page("comparing.md"), re.DOTALL)
+    (tmp_path / "arms.yaml").write_text(block, encoding="utf-8")
+    arms = read_arms(tmp_path / "arms.yaml", {})
+    assert [arm.name for arm in arms[:3]] == ["pasta alpha=0.1 layers=0-1", "mild", "both"]
+    assert [arm.by_concept for arm in arms] == [False, False, False, True]
 
 
 def test_the_memory_figures_are_those_of_the_results_file(page, request):

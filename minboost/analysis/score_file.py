@@ -218,4 +218,3 @@ def _scores(raw: Any, size: tuple[int, int]) -> CaseScores | None:
         )  # fmt: skip
     except (TypeError, KeyError, ValueError):
         return None
-

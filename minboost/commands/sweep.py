@@ -38,10 +38,10 @@ from .options import (
     template_notes,
 )
 from .program import EXIT_USAGE
-from .sweep_report import Found, none_passed, print_sweep, remark
 
 if TYPE_CHECKING:
     from ..comparison.arms import Arm
+    from .sweep_report import Found
 
 EXAMPLES = """
 \b
@@ -111,6 +111,7 @@ def run(options: dict[str, Any], command: str) -> int:
     from ..comparison.jobs import Generating, jobs_of
     from ..comparison.results import ResultsFile
     from ..comparison.summary import summarise
+    from .sweep_report import Found, none_passed, print_sweep
 
     lm = load_model(options)
     notes += template_notes(lm, options)
@@ -190,6 +191,7 @@ def _block(found: Found, arms: dict[str, Arm], options: dict[str, Any]) -> str |
     if arm.by_concept:
         return None  # it is a different direction for each concept
     from ..comparison.arms import build
+    from .sweep_report import remark
 
     setting = arm.settings[0]
     named = {**options, **{k: setting[k] for k in ("direction", "directions") if k in setting}}
