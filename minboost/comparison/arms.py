@@ -246,7 +246,7 @@ def name_of(setting: Mapping[str, Any]) -> str:
     """What an arm is called that has no name of its own: "instaboost multiplier=7 layers=0-1"."""
     method = METHODS[setting["method"]]
     strength = setting.get(method.strength, _default(method, method.strength))
-    if setting.get("direction") == "projection":
+    if str(setting.get("direction")).startswith("projection"):  # which knows no strength
         words = [method.name]
     else:
         words = [method.name, f"{method.strength}={_brief(strength)}"]

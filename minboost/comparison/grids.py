@@ -54,7 +54,7 @@ def parse_grid(
     }
     if strength in axes:
         axes[strength] = [part for one in axes[strength] for part in one.split(",")]
-    elif axes.get("direction") != ["projection"]:
+    elif not all(one.startswith("projection") for one in axes.get("direction", [""])):
         raising = axes.get("scale_position", ["exclude"]) != ["exclude"]
         axes[strength] = list(RAISING_ALPHAS if name == "pasta" and raising else GRIDS[strength])
     if axes.get("layers") == [EACH]:

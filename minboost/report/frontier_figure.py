@@ -19,7 +19,9 @@ COLOURS = (BLUE, ORANGE, GREEN, PINK)
 MARKERS = "os^Dv"
 MOST_CURVES = 10
 """Curves that are told apart; the points of more are among the other arms."""
-MOST_NAMES = 16
+MOST_NAMES = 5
+"""Single arms whose names stand beside their marks; of more, numbers do, and a list of names."""
+MOST_NUMBERS = 24
 MARK, LETTER = 5.5, 7.5  # size of a mark and of a letter, in points
 WIDE, TALL = 0.58, 1.25  # of an average letter and of a line, in letters' sizes
 AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
@@ -80,6 +82,12 @@ def draw_frontier(axes: Axes, found: Frontier) -> None:
         axes.plot([], [], ".", color=GREY, alpha=0.45, label=name)
     for point in found.alone:
         _mark(axes, point, found, "black" if point.arm == PLAIN else BLUE, "o")
+    if len(found.alone) > MOST_NAMES:
+        for number, point in enumerate(_ordered(found)[:MOST_NUMBERS], 1):
+            axes.plot(
+                [], [], marker=f"${number}$", color="black", markersize=MARK + 1, linestyle="",
+                label=brief(point.arm, 40),
+            )  # fmt: skip
     axes.set_xlabel("fluency or control, whichever is lower")
     axes.set_ylabel("success")
     if axes.get_legend_handles_labels()[1]:
@@ -150,12 +158,10 @@ def _label(axes: Axes, found: Frontier, curves: dict[str, tuple[tuple[float, Poi
 def _texts(
     found: Frontier, curves: dict[str, tuple[tuple[float, Point], ...]]
 ) -> Iterator[tuple[str, Point]]:
-    """Each label with its point: names first, on the front and plain before others."""
-    order = sorted(
-        found.alone, key=lambda p: (p.arm != PLAIN, p.arm not in found.front, -p.success)
-    )
-    for point in order[:MOST_NAMES]:
-        yield brief(point.arm, 30), point
+    """Each label with its point: single arms first, by name, or by number where they are many."""
+    many = len(found.alone) > MOST_NAMES
+    for number, point in enumerate(_ordered(found)[:MOST_NUMBERS], 1):
+        yield str(number) if many else brief(point.arm, 30), point
     for curve in curves.values():
         together: dict[tuple[float, float], list[tuple[float, Point]]] = {}
         for value, point in curve:
@@ -164,6 +170,11 @@ def _texts(
             values = [f"{value:g}" for value, _ in here]
             text = ", ".join(values) if len(values) < 4 else f"{values[0]} to {values[-1]}"
             yield text, here[0][1]
+
+
+def _ordered(found: Frontier) -> list[Point]:
+    """The single arms, plain and those on the front first."""
+    return sorted(found.alone, key=lambda p: (p.arm != PLAIN, p.arm not in found.front, -p.success))
 
 
 def placed(labels: Sequence[Label], marks: Sequence[tuple[float, float]], frame: Box) -> list[Box]:
