@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -246,7 +246,7 @@ def profiled_heads(
 
     with tempfile.TemporaryDirectory() as folder:
         tasks, out = Path(folder) / "tasks.jsonl", Path(folder) / "heads.json"
-        lines = [json.dumps({**asdict(case)}) + "\n" for case in cases]
+        lines = [json.dumps(case.as_json()) + "\n" for case in cases]
         tasks.write_text("".join(lines), encoding="utf-8")
         with redirect_stdout(StringIO()):
             code = minboost_command([

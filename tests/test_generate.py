@@ -202,7 +202,9 @@ def test_the_setting_closest_to_the_user_wins_when_two_say_the_same_thing(tmp_pa
 
 def test_the_shipped_config_is_the_defaults_written_out(request):
     shipped = settings.read_config(request.config.rootpath / "config.yaml")
-    defaults = {p.name: p.default for p in command.params}
+    from minboost.commands.compare import command as compare
+
+    defaults = {p.name: p.default for p in [*compare.params, *command.params]}
     defaults |= {"boost_middle_layers_only": False, "head_boost_percentage": 1.0}
     assert shipped == {name: str(defaults[name]) for name in shipped}
     lines = (request.config.rootpath / "config.yaml").read_text().splitlines()

@@ -641,7 +641,7 @@ def test_a_damaged_line_is_named(demo, tmp_path):
 
 
 def tasks(path: Path, cases: list[Case]) -> None:
-    path.write_text("".join(json.dumps(vars(case)) + "\n" for case in cases))
+    path.write_text("".join(json.dumps(case.as_json()) + "\n" for case in cases))
 
 
 DEMO = ["profile", "--device", "cpu"]

@@ -396,3 +396,10 @@ def test_the_pages_lines_are_cases_and_its_code_prints_what_it_says(page, reques
         patch.chdir(request.config.rootpath)
         exec(code, {})
     assert capfd.readouterr().out == printed + "\n"
+
+
+@pytest.mark.parametrize("name", ["demo", "confidentiality"])
+def test_a_case_written_out_is_read_as_it_was(name, tmp_path):
+    cases = load_suite(name).cases
+    path = write(tmp_path / "again.jsonl", *(case.as_json() for case in cases))
+    assert load_suite(path).cases == cases

@@ -100,6 +100,15 @@ class Case:
         text = "\0".join((self.task, self.instruction, self.query, self.answer, checks))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def as_json(self) -> dict[str, Any]:
+        """The form of suite files, less the fields at their default."""
+        values = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        }
+        return {**values, "checks": [check.as_json() for check in self.checks]}
+
     def judge(self, text: str, *, finished: bool) -> Judgement:
         """Hold ``text`` to every check; an empty answer, or one that was cut off, never passes."""
         if not text.strip():
