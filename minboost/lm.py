@@ -14,7 +14,7 @@ from .model import Transformer
 from .plan import Plan, sequence_plan
 from .prompt import Prompt
 from .request import Boosts, Generation, Request, as_methods
-from .run import Run
+from .run import Prompts, Run
 from .span import Span, check_span
 from .tokenizer import Tokenizer
 
@@ -141,15 +141,22 @@ class LM:
         return Stream(self._run([request], measure_mass))
 
     def generate_batch(
-        self, requests: Sequence[Request], *, measure_mass: bool = False
+        self,
+        requests: Sequence[Request],
+        *,
+        measure_mass: bool = False,
+        prompts: Prompts | None = None,
     ) -> list[Generation]:
-        """Generate all requests as one batch, each with its own boost, length and seed."""
+        """Generate all requests as one batch, each with its own boost, length and seed.
+
+        ``prompts`` keeps the prompts that were laid out, for calls that share texts.
+        """
         requests = list(requests)
         if not all(isinstance(request, Request) for request in requests):
             raise InputError("generate_batch takes a list of Requests")
         if not requests:
             return []
-        run = self._run(requests, measure_mass)
+        run = self._run(requests, measure_mass, prompts)
         while not run.done:
             run.step()
         return run.results()
@@ -199,9 +206,16 @@ class LM:
             plan = Plan.build([sequence], **self.config.size, device=self.device)
         return self.model.logits(self.model(ids[None], plan=plan).hidden)[0]
 
-    def _run(self, requests: Sequence[Request], measure_mass: bool) -> Run:
+    def _run(
+        self, requests: Sequence[Request], measure_mass: bool, prompts: Prompts | None = None
+    ) -> Run:
         return Run(
-            self.model, self.tokenizer, requests, measure_mass=measure_mass, graph=self.graph
+            self.model,
+            self.tokenizer,
+            requests,
+            measure_mass=measure_mass,
+            graph=self.graph,
+            prompts=prompts,
         )
 
 

@@ -36,6 +36,7 @@ class Run:
         *,
         measure_mass: bool,
         graph: bool = True,
+        prompts: Prompts | None = None,
     ) -> None:
         self.graph = graph
         self.model = model
@@ -43,7 +44,8 @@ class Run:
         self.device = model.embed_tokens.weight.device
         self.requests = requests
         written = [place(r.methods, instruction=r.instruction, query=r.query) for r in requests]
-        prompts = Prompts(tokenizer, self.config.vocab_size)
+        if prompts is None:
+            prompts = Prompts(tokenizer, self.config.vocab_size)
         self.prompts = [
             prompts.of(request.role, texts.instruction, texts.query)
             for request, texts in zip(requests, written, strict=True)

@@ -142,6 +142,7 @@ def run(options: dict[str, Any], command: str) -> None:
     from ..comparison.jobs import Generating, jobs_of
     from ..comparison.results import ResultsFile
     from ..comparison.summary import summarise
+    from ..run import Prompts
 
     lm = load_model(options)
     notes += template_notes(lm, options)
@@ -150,6 +151,7 @@ def run(options: dict[str, Any], command: str) -> None:
     head = head_of(lm, options, generating)
     for note in notes:
         click.echo(f"note: {note}", err=True)
+    prompts = Prompts(lm.tokenizer, lm.config.vocab_size)
     jobs = jobs_of(
         lm,
         suites,
@@ -158,13 +160,14 @@ def run(options: dict[str, Any], command: str) -> None:
         generating=generating,
         runs=runs,
         seed=options["seed"],
+        prompts=prompts,
     )
     began = time.monotonic()
     with ResultsFile(path, head, restart=options["restart"]) as file:
         there = say_plan(suites, arms, runs, jobs, file)
         answer(
             lm, file, jobs, arms, options, command=command, chosen=chosen, split=options["split"],
-            runs=runs,
+            runs=runs, prompts=prompts,
         )  # fmt: skip
         records = of_jobs(file, jobs)
         if judge is not None:

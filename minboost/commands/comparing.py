@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..comparison.records import Record
     from ..comparison.results import ResultsFile
     from ..lm import LM
+    from ..run import Prompts
     from ..suites import Suite
 
 ALL = "all"
@@ -177,6 +178,7 @@ def answer(
     arms: Sequence[Arm],
     options: dict[str, Any],
     *,
+    prompts: Prompts,
     command: str,
     chosen: Chosen,
     split: str,
@@ -209,7 +211,7 @@ def answer(
         batch = fitting_batch(lm, max(job.tokens + job.request.max_new_tokens for job in jobs))
     with bar(len(jobs)) as shown:
         try:
-            run_jobs(lm, file, run, jobs, batch=batch, progress=shown.update)
+            run_jobs(lm, file, run, jobs, batch=batch, prompts=prompts, progress=shown.update)
         except KeyboardInterrupt:
             there = sum(job.key in file.results.records for job in jobs)
             click.echo(

@@ -111,6 +111,7 @@ def run(options: dict[str, Any], command: str) -> int:
     from ..comparison.jobs import Generating, jobs_of
     from ..comparison.results import ResultsFile
     from ..comparison.summary import summarise
+    from ..run import Prompts
     from .sweep_report import Found, none_passed, print_sweep
 
     lm = load_model(options)
@@ -127,13 +128,20 @@ def run(options: dict[str, Any], command: str) -> int:
     generating = Generating.of(options)
     head = head_of(lm, options, generating)
     floor: float = options["fluency_floor"]
+    prompts = Prompts(lm.tokenizer, lm.config.vocab_size)
     asking: dict[str, Any] = {
         "model": head["weights"], "generating": generating, "runs": runs, "seed": options["seed"],
+        "prompts": prompts,
     }  # fmt: skip
     jobs = jobs_of(lm, validation, arms, **asking)
     jobs_of(lm, test, arms, **asking)  # what a test case cannot take is said now, not at the end
     began = time.monotonic()
-    shared: dict[str, Any] = {"command": command, "chosen": chosen, "runs": runs}
+    shared: dict[str, Any] = {
+        "command": command,
+        "chosen": chosen,
+        "runs": runs,
+        "prompts": prompts,
+    }
     with ResultsFile(path, head, restart=options["restart"]) as file:
         say_plan(validation, arms, runs, jobs, file, split="validation")
         answer(

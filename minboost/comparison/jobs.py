@@ -78,6 +78,7 @@ def jobs_of(
     generating: Generating,
     runs: int = 1,
     seed: int = 42,
+    prompts: Prompts | None = None,
 ) -> list[Job]:
     """Every case under every arm and in every run, checked, in the order of suites, cases, arms.
 
@@ -86,6 +87,7 @@ def jobs_of(
 
     Args:
         model: a short name for the weights, for the keys.
+        prompts: keeps the prompts that were laid out, for ``run_jobs``.
 
     Raises:
         InputError: a case that the model or an arm cannot take: a prompt beyond the context, a
@@ -93,7 +95,8 @@ def jobs_of(
     """
     as_integer("runs", runs, 1)
     as_integer("seed", seed, 0)
-    prompts = Prompts(lm.tokenizer, lm.config.vocab_size)
+    if prompts is None:
+        prompts = Prompts(lm.tokenizer, lm.config.vocab_size)
     jobs = []
     for suite in suites:
         for case in suite.cases:

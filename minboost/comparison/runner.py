@@ -10,6 +10,7 @@ import torch
 from ..analysis.fluency import judge
 from ..lm import LM
 from ..request import Generation
+from ..run import Prompts
 from .jobs import Job, batches_of
 from .records import Record, RunInfo
 from .results import ResultsFile
@@ -22,6 +23,7 @@ def run_jobs(
     jobs: Sequence[Job],
     *,
     batch: int = 64,
+    prompts: Prompts | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> None:
     """Answer ``jobs`` and add each answer to ``file``, a line each, as batches end.
@@ -33,6 +35,7 @@ def run_jobs(
 
     Args:
         batch: how many jobs run together; fewer, where the device has no memory for so many.
+        prompts: those that ``jobs_of`` laid out.
         progress: called with the number of jobs that were just done, or were there.
     """
     file.add_run(run)
@@ -45,21 +48,21 @@ def run_jobs(
         missing = [job for job in jobs_together if job.key not in results.records]
         if missing:
             wanted = {job.key for job in missing}
-            file.add(r for r in _answer(lm, jobs_together) if r.key in wanted)
+            file.add(r for r in _answer(lm, jobs_together, prompts) if r.key in wanted)
         file.add(_judged_anew(jobs_together, results.records))
         if progress is not None:
             progress(len(jobs_together))
 
 
-def _answer(lm: LM, jobs: Sequence[Job]) -> list[Record]:
+def _answer(lm: LM, jobs: Sequence[Job], prompts: Prompts | None) -> list[Record]:
     try:
-        outs = lm.generate_batch([job.request for job in jobs])
+        outs = lm.generate_batch([job.request for job in jobs], prompts=prompts)
         fluencies = judge(lm, outs)
     except torch.OutOfMemoryError:
         if len(jobs) == 1:
             raise
         half = len(jobs) // 2
-        return _answer(lm, jobs[:half]) + _answer(lm, jobs[half:])
+        return _answer(lm, jobs[:half], prompts) + _answer(lm, jobs[half:], prompts)
     return [
         replace(
             _record(job, out),
