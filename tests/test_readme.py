@@ -140,3 +140,12 @@ def test_the_demo_pages_outputs_are_what_comes_out(demo_page):
         for m, output in zip((1.0, 3.0, 10.0), outputs, strict=True):
             out = lm.generate(instruction=instruction, query=query, boost=minboost.Boost(m))
             assert f"`{out.text}`" == output
+
+
+def test_the_committed_report_has_every_method_on_validation_and_on_test(root):
+    text = (root / "benchmarks/results/demo_report.md").read_text(encoding="utf-8")
+    for split in ("test", "validation"):
+        summary = text.split(f"### demo, {split}\n")[1].split("\n### ")[0]
+        arms = {line.split(" | ")[0].removeprefix("| ").split(" ")[0]
+                for line in summary.splitlines() if line.startswith("| ")}  # fmt: skip
+        assert {"plain", *METHODS} <= arms
