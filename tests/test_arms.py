@@ -90,7 +90,7 @@ BAD = {
     "refused": ("instaboost multiplier=-1", "multiplier must be a finite number above 0"),
     "open quote": ("guide span='in", "cannot be read"),
     "no directions": ("latent", "latent needs directions"),
-    "no seed": ("guide heads=0.5 head_seed=x", "head_seed must be a number"),
+    "no seed": ("guide heads=0.5 head_seed=x", "head_seed must be a whole number"),
 }
 
 
@@ -267,13 +267,34 @@ def test_points_count_controls_apart():
 
     records = [
         replace(RECORD, key="1", passed=True),
-        replace(RECORD, key="2", passed=False, fluent=False),
+        replace(RECORD, key="2", case="two", passed=False, fluent=False),
         replace(RECORD, key="3", passed=True, control=True),
         replace(RECORD, key="4", arm="only controls", control=True),
     ]
     points = points_of(records)
     assert list(points) == ["plain"]
     found = points["plain"]
-    assert (found.cases, found.success, found.control) == (3, 0.5, 1.0)
+    assert (found.cases, found.success, found.control) == (2, 0.5, 1.0)
     assert found.fluency == pytest.approx(2 / 3)
     assert json.loads(json.dumps(found.as_json()))["success"] == 0.5
+
+
+def test_settings_that_a_name_cannot_hold_in_full_still_have_names_of_their_own():
+    """A sweep keeps its arms by name."""
+    maps = [{str(layer): [0, 1, last] for layer in range(4)} for last in (2, 3)]
+    names = {
+        arm.name
+        for heads in maps
+        for arm in parse_arms(f"guide heads={json.dumps(heads).replace(' ', '')}", DEFAULTS)
+    }
+    assert len(names) == 2
+
+
+def test_strengths_of_either_sign_have_columns_of_their_own():
+    arms = with_plain(parse_arms("guide delta=-1,1", DEFAULTS))
+    assert [arm.column for arm in arms] == ["plain", "guide_delta_minus_1", "guide_delta_1"]
+
+
+def test_an_arm_must_not_take_the_columns_of_the_plain_one():
+    with pytest.raises(InputError, match="'plain' and 'original' are one column"):
+        with_plain([Arm("original", ({"method": "guide"},))])

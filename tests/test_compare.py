@@ -351,7 +351,7 @@ MISTAKES = {
     "too long": (["--suite", "long.jsonl"], "suite long, case default-001, arm plain: the prompt"),
     "no limit": (["--limit", "0"], "the limit must be at least 1 case"),
     "no runs": (["--num-runs", "0"], "--num-runs must be at least 1, got 0"),
-    "no batch": (["--batch-size", "0"], "batch size must be an integer of at least 1, got 0"),
+    "no batch": (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
     "a folder that is a file": (["--out", "own.yaml"], "the folder own.yaml cannot be made"),
     "results that are a folder": (["--results", "sub"], "--results sub is a folder"),
     "a report nowhere": (["--html", "no/where.html"], "the folder no is not there"),
@@ -403,3 +403,34 @@ def test_a_second_process_on_the_same_file_is_refused(capfd, tmp_path):
         assert f"another process is writing to {RESULTS}" in err
         holder.kill()
     assert compared(capfd, *FEW)[0] == 0
+
+
+def test_moving_guides_tags_is_another_question_though_the_prompt_is_the_same(capfd):
+    def asked(instruction, query):
+        case = {"instruction": instruction, "query": query, "answer": "x", "name": "one"}
+        Path("tags.jsonl").write_text(json.dumps(case) + "\n")
+        args = ("--suite", "tags.jsonl", "--arm", "guide delta=2", "--results", "tags-r.jsonl")
+        return compared(capfd, *args)[2]
+
+    asked("<!!-> Answer in German. <-!!>", "What animal bleats?")
+    # Only the arm that reads tags has the same prompt; its span is another.
+    assert "are there" not in asked("Answer in German.", "<!!-> What animal bleats? <-!!>")
+
+
+def test_a_text_with_a_lone_carriage_return_stays_one_row(capfd):
+    case = {"instruction": "Answer.", "query": "What animal\rbleats?", "answer": "x"}
+    Path("cr.jsonl").write_text(json.dumps(case) + "\n")
+    assert compared(capfd, "--suite", "cr.jsonl", "--arm", "guide")[0] == 0
+    (row,) = rows()
+    assert row["query"] == case["query"]
+
+
+def test_a_report_never_lands_on_the_suite_and_a_bad_batch_loses_nothing(capfd):
+    Path("own.yaml").write_text(SUITE.replace("CHECK", "Bleu."))
+    args = ("--suite", "own.yaml", "--arm", "guide", "--results", "own.jsonl")
+    code, _, err = compared(capfd, *args, "--html", "own.yaml")
+    assert (code, "are the same file" in err) == (2, True)
+    assert compared(capfd, *args)[0] == 0
+    before = Path("own.jsonl").read_bytes()
+    assert compared(capfd, *args, "--restart", "--batch-size", "0")[0] == 2
+    assert Path("own.jsonl").read_bytes() == before

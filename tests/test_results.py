@@ -265,3 +265,15 @@ def test_of_one_place_the_newest_runs_answer_counts_and_each_run_can_be_seen_alo
     assert results.answers == [later]
     assert results.only(0).answers == [later]  # its keys are k1 and k2
     assert results.only(-1).answers == [later]
+
+
+def test_an_arm_whose_settings_changed_counts_as_it_is_in_the_newest_run(path):
+    """Answers under m = 2 must not stand beside those under m = 5 as one arm."""
+
+    def run(multiplier, *keys):
+        arms = (ArmInfo(name="a", methods=({"method": "instaboost", "multiplier": multiplier},)),)
+        return replace(RUN, arms=arms, keys={"a": keys})
+
+    later = replace(RECORD, key="k2", case="two")
+    written(path, RECORD, later, runs=[run(2.0, "k1", "k2"), run(5.0, "k2")])
+    assert [record.case for record in read_results(path).answers] == ["two"]

@@ -62,7 +62,8 @@ def test_the_points_are_the_shares_of_the_answers_in_the_file(capfd):
             of = [record for record in answers if record.arm == point["arm"]]
             told = [record.passed for record in of if not record.control]
             assert point["success"] == sum(told) / len(told)
-            assert point["cases"] == len(of) == 20
+            assert point["cases"] == len(told)
+            assert len(of) == 20
 
 
 def test_people_see_the_frontier_the_choice_and_the_config_that_uses_it(capfd):
@@ -113,6 +114,11 @@ def test_the_method_alone_is_the_default_grid(capfd):
         (["--grid", "instaboost layers=9"], "layer 9 does not exist"),
         (["--grid", "boost"], "the method 'boost' does not exist"),
         (["--grid", "guide delta=1|x"], "delta must be a number, got 'x'"),
+        (["--layers", "0-1"], "--layers belongs to a grid"),
+        (["--multiplier", "3"], "--multiplier belongs to a grid"),
+        (["--grid", "guide", "--method", "pasta"], "--method is the default grid"),
+        (["--grid", "guide delta=1", "--suite", "ctl.jsonl"], "all validation cases are controls"),
+        (["--suite", "ctl.jsonl", "--html", "ctl.jsonl"], "all validation cases are controls"),
         (["--fluency-floor", "2"], "2.0 is not in the range 0<=x<=1"),
         (["--html", "no/where.html"], "the folder no is not there"),
         (["--write-config", "."], "--write-config . is a folder"),
@@ -123,6 +129,8 @@ def test_the_method_alone_is_the_default_grid(capfd):
 def test_mistakes_are_named_before_any_work(args, said, capfd, monkeypatch):
     case = {"instruction": "a", "query": "b", "answer": "c", "split": "validation"}
     Path("one.jsonl").write_text(json.dumps(case) + "\n")
+    controls = [{**case, "control": True, "split": split} for split in ("validation", "test")]
+    Path("ctl.jsonl").write_text("".join(json.dumps(one) + "\n" for one in controls))
     monkeypatch.setattr(LM, "generate_batch", None)
     code, out, err = swept(capfd, *args)
     assert code == 2, err

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from ..errors import InputError
 from ..output import check_apart, check_writable
+from ..settings import Lines
 from .comparing import (
     Chosen,
     answer,
@@ -86,8 +87,9 @@ Exit codes: 0 done, 1 output not writable, 2 usage, 3 model not usable, 4 out of
 @suite_options
 @click.option("--split", type=click.Choice(["validation", "test", "all"]), default="all",
               show_default=True, help="Which cases; splits stay apart.")  # fmt: skip
-@click.option("--arm", "arm_texts", multiple=True, help="An arm beside the plain one, such as "
-              "'pasta alpha=0.1'; repeatable.  [default: all layers, middle layers]")  # fmt: skip
+@click.option("--arm", "arm_texts", multiple=True, type=Lines(),
+              help="An arm beside the plain one, such as 'pasta alpha=0.1'; repeatable.  "
+              "[default: all layers, middle layers]")  # fmt: skip
 @click.option("--arms", "arms_file", type=click.Path(path_type=Path), help="A YAML file of arms.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write the report here.")
 @click.option("--diffs", type=int, default=5, show_default=True,
@@ -136,7 +138,11 @@ def run(options: dict[str, Any], command: str) -> None:
     files = {"the results file": path, "--arms": options["arms_file"]}
     check_apart(
         {"--html": options["html"]},
-        {**{k: v for k, v in files.items() if v is not None}, "the config file": config_file()},
+        {
+            **{k: v for k, v in files.items() if v is not None},
+            "the config file": config_file(),
+            **chosen.files,
+        },
     )
     from ..comparison.arms import with_plain
     from ..comparison.jobs import Generating, jobs_of

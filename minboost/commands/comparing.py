@@ -14,6 +14,7 @@ import click
 
 from ..errors import InputError
 from ..output import check_writable, write_text
+from ..settings import Lines
 from .options import OWN, Decorator, together
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 ALL = "all"
 
 suite_options: Decorator = together(
-    click.option("--suite", "suites", multiple=True, default=("demo",), show_default=True,
+    click.option("--suite", "suites", multiple=True, type=Lines(), default=("demo",),
+                 show_default=True,
                  help="A shipped suite or a .yaml or .jsonl file; repeatable.  (docs/suites.md)"),
     click.option("--limit", type=int,
                  help="Draw this many cases of each suite and split.  [default: all]"),
@@ -60,6 +62,10 @@ class Chosen:
         if twice := [name for name in known if known.count(name) > 1]:
             raise InputError(f"two of the suites are called {twice[0]!r}: give one another name")
         self.limit, self.seed = options["limit"], options["seed"]
+        if options["batch_size"] is not None and options["batch_size"] < 1:
+            raise InputError(f"--batch-size must be at least 1, got {options['batch_size']}")
+        self.files = {f"--suite {name}": name for name in names if Path(name).is_file()}
+        """The suites that are files, by what they are to the user."""
 
     @property
     def digests(self) -> dict[str, str]:

@@ -35,7 +35,7 @@ def run_command(program: click.Command, argv: list[str] | None, name: str) -> in
     try:
         arguments = sys.argv[1:] if argv is None else argv
         called = Invocation(
-            shlex.join([*name.split(), *arguments]), settings.read_dotenv(Path("."))
+            _printable(shlex.join([*name.split(), *arguments])), settings.read_dotenv(Path("."))
         )
         code = program.main(argv, prog_name=name, standalone_mode=False, obj=called)
         return code if isinstance(code, int) else 0
@@ -63,6 +63,11 @@ def run_command(program: click.Command, argv: list[str] | None, name: str) -> in
             err=True,
         )
         return EXIT_MEMORY
+
+
+def _printable(text: str) -> str:
+    """``text`` with bytes that are no UTF-8, as paths may have, escaped."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from ..errors import InputError
 from ..output import check_apart, check_writable, write_text
+from ..settings import Lines
 from .comparing import (
     Chosen,
     answer,
@@ -26,6 +29,7 @@ from .config_block import config_block
 from .describe import header
 from .options import (
     CONTEXT,
+    OWN,
     config_file,
     config_options,
     generation_options,
@@ -68,7 +72,7 @@ usable, 4 out of memory, 130 interrupted.
     epilog=EXAMPLES,
     context_settings=CONTEXT,
 )
-@click.option("--grid", "grids", multiple=True,
+@click.option("--grid", "grids", multiple=True, type=Lines(),
               help="A method and the values to try; repeatable.  [default: --method]")  # fmt: skip
 @click.option("--fluency-floor", type=click.FloatRange(0, 1), default=0.95, show_default=True,
               help="The least share of answers that must be fluent, and of controls that "
@@ -88,6 +92,12 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     """Answer validation cases under every setting of a grid, take the most successful one whose
     answers stay fluent and whose controls pass, and answer the test cases with it, once, beside
     the plain model."""
+    for name in ("layers", *OWN):
+        if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE and name != "directions":
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"{flag} belongs to a grid: --grid 'METHOD {name}=…'")
+    if options["grids"] and ctx.get_parameter_source("method") == ParameterSource.COMMANDLINE:
+        raise InputError("--method is the default grid; a --grid names its own")
     if settle(ctx, options):
         return
     ctx.exit(run(options, invocation(ctx).command))
@@ -98,13 +108,16 @@ def run(options: dict[str, Any], command: str) -> int:
     notes: list[str] = []
     chosen = Chosen(options)
     validation, test = chosen.of("validation"), chosen.of("test")
+    if all(case.control for suite in validation for case in suite.cases):
+        raise InputError("all validation cases are controls: there is no success to choose by")
     runs = runs_of(options, notes)
     path = results_path(options, chosen)
     outputs = {"--html": options["html"], "--write-config": options["write_config"]}
     for name, output in outputs.items():
         if output is not None:
             check_writable(name, output)
-    check_apart(outputs, {"the results file": path, "the config file": config_file()})
+    inputs = {"the results file": path, "the config file": config_file(), **chosen.files}
+    check_apart(outputs, inputs)
     from ..comparison.arms import with_plain
     from ..comparison.frontier import choose, points_of
     from ..comparison.grids import parse_grid

@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ..checks import as_number
 from ..errors import InputError
 from ..head_choice import parse_heads
 from ..methods import METHODS, Latent, Method
@@ -62,7 +63,8 @@ class Arm:
     @property
     def column(self) -> str:
         """The name as columns of a table have it: letters, digits and underscores."""
-        return re.sub(r"[^a-z0-9]+", "_", self.name.lower()).strip("_")
+        text = re.sub(r"(?<![a-z0-9])-(?=[\d.])", "minus ", self.name.lower())
+        return re.sub(r"[^a-z0-9]+", "_", text).strip("_")
 
     def methods(self, case: Case) -> tuple[Method, ...]:
         """What steers the answer to ``case``; nothing in the plain arm."""
@@ -217,7 +219,7 @@ def arms_of(raw: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Arm]:
         return [Arm(name or name_of(setting), (setting,))]
     if not values:
         raise InputError(f"{strength} is an empty list")
-    many = [{**setting, strength: value} for value in values]
+    many = [{**setting, strength: as_number(strength, value)} for value in values]
     if name is None:
         return [Arm(name_of(one), (one,)) for one in many]
     return [Arm(f"{name} {strength}={one[strength]:g}", (one,)) for one in many]
@@ -230,7 +232,7 @@ def with_plain(arms: Iterable[Arm]) -> list[Arm]:
         InputError: two arms of one name, or whose names are one column.
     """
     result = [plain_arm(), *(arm for arm in arms if arm.name != PLAIN or arm.settings)]
-    seen: dict[str, str] = {}
+    seen = {"original": PLAIN}  # what the table calls the plain arm
     for arm in result:
         if arm.column in seen or not arm.column:
             other = seen.get(arm.column, "")
@@ -251,7 +253,11 @@ def name_of(setting: Mapping[str, Any]) -> str:
     else:
         words = [method.name, f"{method.strength}={_brief(strength)}"]
     for name, value in setting.items():
-        if name in ("method", method.strength, "directions"):
+        if name in ("method", method.strength):
+            continue
+        if name == "directions":
+            if CONCEPT not in str(value):
+                words.append(f"directions={_brief(Path(str(value)).stem)}")
             continue
         if name in ("start_layer", "num_middle_layers") and setting.get("layers") != "middle":
             continue
@@ -279,7 +285,7 @@ def _complete(raw: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
         setting["heads"] = parse_heads(setting["heads"])
     for key in ("start_layer", "num_middle_layers", "head_seed"):
         if isinstance(setting.get(key), str):
-            setting[key] = int(_number(key, setting[key]))
+            setting[key] = _integer(key, setting[key])
     return setting
 
 
@@ -334,12 +340,20 @@ def _brief(value: Any) -> str:
         text = text.replace(" ", "")
         if len(text) > LONGEST_HEADS:
             counts = [len(heads) for heads in value.values() if not isinstance(heads, str)]
-            return f"{sum(counts)}-of-{len(value)}-layers"
+            short = hashlib.sha256(text.encode()).hexdigest()[:6]
+            return f"{sum(counts)}-of-{len(value)}-layers-{short}"
         return text
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ",".join(map(str, value))
     text = str(value)
     return shlex.quote(text) if " " in text else text
+
+
+def _integer(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise InputError(f"{name} must be a whole number, got {text!r}") from error
 
 
 def _number(name: str, text: Any) -> float:

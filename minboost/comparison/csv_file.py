@@ -57,7 +57,10 @@ def write_csv(path: Path, arms: Sequence[Arm], records: Iterable[Record]) -> Non
         row = rows.setdefault(record.place, _case(record))
         row |= _answer(names[record.arm], record)
     text = StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    # All texts in quotes: a lone carriage return would else end a row.
+    writer = csv.DictWriter(
+        text, columns, restval="", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
+    )
     writer.writeheader()
     writer.writerows(rows[place] for place in sorted(rows))
     write_text(path, text.getvalue())

@@ -14,7 +14,8 @@ from .records import Record
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """An arm's shares: success over the cases that are no controls, control over those that are
-    (None where there are none), fluency over all; ``interval`` is success's 95 % (Wilson)."""
+    (None where there are none), fluency over all; ``interval`` is success's 95 % (Wilson), and
+    ``cases`` counts the cases that are no controls."""
 
     arm: str
     cases: int
@@ -47,14 +48,16 @@ def points_of(records: Iterable[Record]) -> dict[str, Point]:
     points = {}
     for arm, of in by_arm.items():
         told = [record.passed for record in of if not record.control]
+        cases = {record.place[:2] for record in of if not record.control}
         kept = [record.passed for record in of if record.control]
         if not told:
             continue
         points[arm] = Point(
             arm=arm,
-            cases=len(of),
+            cases=len(cases),
             success=sum(told) / len(told),
-            interval=wilson(sum(told), len(told)),
+            # Runs are never taken for cases.
+            interval=wilson(sum(told) / len(told) * len(cases), len(cases)),
             control=sum(kept) / len(kept) if kept else None,
             fluency=sum(record.fluent for record in of) / len(of),
         )

@@ -163,7 +163,8 @@ def _job(
             f"the prompt has {used} tokens, and the model's context holds "
             f"{config.context_length} with the answer"
         )
-    sequence_plan(texts.spans(prompt), tokens=used, hidden_size=config.hidden_size, **config.size)
+    placed = texts.spans(prompt)
+    sequence_plan(placed, tokens=used, hidden_size=config.hidden_size, **config.size)
     values = request.sampling
     key = _digest(
         [
@@ -171,7 +172,8 @@ def _job(
             suite,
             case.name,
             list(prompt.ids),
-            [setting_of(method) for method in methods],
+            # Where it acts: tags are no part of the prompt, and decide on strength and place.
+            [[setting_of(method), *map(str, spans)] for method, spans in placed],
             # Greedy answers do not depend on the seed.
             asdict(values) if request.temperature > 0 else {**asdict(values), "seed": 0},
             [request.max_new_tokens, list(request.stop)],

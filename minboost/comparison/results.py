@@ -43,17 +43,19 @@ class Results:
     def answers(self) -> list[Record]:
         """The answers that its runs are about and that are there, in the order of the runs.
 
-        Of one arm, case and run the newest command's answer counts; a suite that was edited since
-        counts as it was in the newest.
+        Of one arm, case and run the newest command's answer counts. A suite that was edited since
+        counts as it was in the newest, and so does an arm whose settings changed.
         """
+        arms = self.arms
         digests: dict[str, str] = {}
         for run in self.runs:
             digests |= run.suites
         chosen: dict[tuple[str, str, str, int], Record] = {}
         for run in self.runs:
             stale = {name for name, digest in run.suites.items() if digest != digests[name]}
+            same = {arm.name for arm in run.arms if arms[arm.name] == arm}
             for arm, keys in run.keys.items():
-                for key in keys:
+                for key in keys if arm in same else ():
                     record = self.records.get(key)
                     if record is not None and record.suite not in stale:
                         place = (record.suite, record.case, arm, record.run)
@@ -138,8 +140,9 @@ class ResultsFile:
 
     def add(self, records: Iterable[Record]) -> None:
         for record in records:
-            self._write(record.as_json())
-            self.results.records[record.key] = record
+            line = record.as_json()
+            self._write(line)
+            self.results.records[record.key] = Record.from_json(json.loads(_line(line)))
 
     def add_rating(self, rating: Rating) -> None:
         self._write(rating.as_json())

@@ -118,6 +118,8 @@ def _judged_anew(jobs: Sequence[Job], records: dict[str, Record]) -> list[Record
             task=case.task,
             split=case.split,
             control=case.control,
+            instruction=case.instruction,
+            query=case.query,
             seed=job.request.seed,
             passed=judgement.passed,
             why=judgement.why,

@@ -50,7 +50,11 @@ class Suite:
     @property
     def digest(self) -> str:
         """A short name for what the suite holds: 16 hexadecimal digits."""
-        keys = "".join(f"{case.name}\0{case.key}\0{case.split}\n" for case in self.cases)
+        keys = "".join(
+            f"{case.name}\0{case.key}\0{case.split}\0{case.control}\0{case.concept}\0"
+            f"{case.max_new_tokens}\n"
+            for case in self.cases
+        )
         return hashlib.sha256(keys.encode()).hexdigest()[:16]
 
 
