@@ -434,3 +434,11 @@ def test_a_report_never_lands_on_the_suite_and_a_bad_batch_loses_nothing(capfd):
     before = Path("own.jsonl").read_bytes()
     assert compared(capfd, *args, "--restart", "--batch-size", "0")[0] == 2
     assert Path("own.jsonl").read_bytes() == before
+
+
+def test_a_report_without_matplotlib_is_refused_before_the_work(capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(LM, "generate_batch", None)
+    code, _, err = compared(capfd, *FEW, "--html", "report.html")
+    assert code == 2
+    assert 'pip install "minboost[plot]"' in err

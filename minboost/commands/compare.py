@@ -14,13 +14,14 @@ import click
 from click.core import ParameterSource
 
 from ..errors import InputError
-from ..output import check_apart, check_writable
+from ..output import check_apart
 from ..settings import Lines
 from .comparing import (
     Chosen,
     answer,
     arm_defaults,
     bar,
+    check_report,
     head_of,
     of_jobs,
     results_path,
@@ -133,8 +134,7 @@ def run(options: dict[str, Any], command: str) -> None:
     custom = _custom_arms(options)
     runs = runs_of(options, notes)
     path = results_path(options, chosen)
-    if options["html"] is not None:
-        check_writable("--html", options["html"])
+    check_report(options["html"])
     files = {"the results file": path, "--arms": options["arms_file"]}
     check_apart(
         {"--html": options["html"]},

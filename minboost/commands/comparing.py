@@ -169,6 +169,16 @@ def of_jobs(file: ResultsFile, jobs: Sequence[Job]) -> list[Record]:
     return [replace(file.results.records[job.key], arm=job.arm.name) for job in jobs]
 
 
+def check_report(html: Path | None) -> None:
+    """Refuse, before the work, a report that could not be made after it."""
+    if html is None:
+        return
+    from ..analysis.plots import need_matplotlib
+
+    check_writable("--html", html)
+    need_matplotlib()
+
+
 def write_report(results: Path, html: Path) -> None:
     """The report of a results file as one HTML page."""
     from ..comparison.results import read_results

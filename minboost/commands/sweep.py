@@ -17,6 +17,7 @@ from .comparing import (
     Chosen,
     answer,
     arm_defaults,
+    check_report,
     head_of,
     of_jobs,
     results_path,
@@ -113,9 +114,9 @@ def run(options: dict[str, Any], command: str) -> int:
     runs = runs_of(options, notes)
     path = results_path(options, chosen)
     outputs = {"--html": options["html"], "--write-config": options["write_config"]}
-    for name, output in outputs.items():
-        if output is not None:
-            check_writable(name, output)
+    check_report(options["html"])
+    if options["write_config"] is not None:
+        check_writable("--write-config", options["write_config"])
     inputs = {"the results file": path, "the config file": config_file(), **chosen.files}
     check_apart(outputs, inputs)
     from ..comparison.arms import with_plain
@@ -194,6 +195,11 @@ def run(options: dict[str, Any], command: str) -> int:
     )
     if block is not None and options["write_config"] is not None:
         write_text(options["write_config"], block)
+    if block is None and summary is not None and options["write_config"] is not None:
+        click.echo(
+            "note: no config is written: directions by concept are many, a config holds one",
+            err=True,
+        )
     for written in (path, options["html"], options["write_config"] if block else None):
         if written is not None:
             click.echo(f"wrote {written}", err=True)
