@@ -382,7 +382,7 @@ def test_answers_under_other_settings_do_not_mix_in_one_file(capfd):
     before = RESULTS.read_bytes()
     code, _, err = compared(capfd, *FEW, "--max-new-tokens", "5")
     assert code == 2
-    assert "are of another model or of other settings: generation is" in err
+    assert "are of another run: generation is" in err
     assert RESULTS.read_bytes() == before
     assert compared(capfd, *FEW, "--max-new-tokens", "5", "--restart")[0] == 0
     assert RESULTS.read_bytes() != before

@@ -282,6 +282,6 @@ def test_a_missing_or_foreign_file_is_refused(tmp_path, capfd):
     assert main(["report", "foreign.jsonl"]) == 2
     err = capfd.readouterr().err
     assert "missing.jsonl cannot be read" in err
-    assert "foreign.jsonl is no results file" in err
+    assert "foreign.jsonl is no file of results" in err
     with pytest.raises(InputError):
         read_results(Path("foreign.jsonl"))

@@ -11,7 +11,7 @@ import pytest
 
 from minboost import InputError
 from minboost.comparison.records import ArmInfo, Rating, Record, RunInfo
-from minboost.comparison.results import FORMAT, ResultsFile, read_results
+from minboost.comparison.results import KIND, ResultsFile, read_results
 
 HEAD = {"name": "demo", "weights": "aa", "generation": {"temperature": 0.0, "stop": []}}
 RECORD = Record(
@@ -72,7 +72,7 @@ def test_what_was_written_is_read(path):
         file.add([RECORD])
         file.add_rating(rating)
     results = read_results(path)
-    assert results.head == {"format": FORMAT, **HEAD}
+    assert results.head == KIND.head(HEAD)
     assert results.runs == [RUN]
     assert results.records == {"k1": RECORD}
     assert results.ratings == {("k1", "j"): rating}
@@ -108,11 +108,12 @@ def test_the_end_of_a_line_that_a_killed_run_left_is_cut_off(path, lost):
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("kept", [0, 1, 30])
-def test_a_run_killed_in_the_first_line_begins_anew(path, kept):
-    whole = written(path, RECORD)
-    path.write_bytes(whole[:kept])
-    assert written(path, RECORD) == whole
+@pytest.mark.parametrize("kept", [0, 1, 30, 60])
+@pytest.mark.parametrize("head", [HEAD, {**HEAD, "weights": "bb"}], ids=["the same", "another"])
+def test_a_run_killed_in_the_first_line_begins_anew(path, kept, head):
+    whole = written(path, RECORD, head=head)
+    path.write_bytes(whole.splitlines()[0][:kept])
+    assert written(path, RECORD) == written(path.with_name("other"), RECORD)
 
 
 def test_the_later_of_two_lines_of_one_key_counts(path):
@@ -152,7 +153,7 @@ def test_the_models_name_may_change(path):
 @pytest.mark.parametrize("restart", [False, True])
 def test_a_file_of_something_else_is_left_alone(path, restart):
     path.write_text("my notes\nand more\n")
-    with pytest.raises(InputError, match=r"is no results file of minboost's, and is left alone"):
+    with pytest.raises(InputError, match="is no file of results, and is left alone"):
         ResultsFile(path, HEAD, restart=restart)
     assert path.read_text() == "my notes\nand more\n"
 
@@ -172,7 +173,7 @@ def test_a_file_of_something_else_is_left_alone(path, restart):
 def test_a_broken_line_is_named(path, line):
     whole = written(path, RECORD)
     path.write_bytes(whole + line.encode() + b"\n")
-    with pytest.raises(InputError, match=r"results\.jsonl, line 4 is no line of a results file"):
+    with pytest.raises(InputError, match=r"results\.jsonl, line 4 is no line of results"):
         read_results(path)
 
 
@@ -180,7 +181,7 @@ def test_an_empty_file_and_a_missing_one_are_said(path):
     with pytest.raises(InputError, match="cannot be read"):
         read_results(path)
     path.write_bytes(b"")
-    with pytest.raises(InputError, match="is no results file"):
+    with pytest.raises(InputError, match="is no file of results"):
         read_results(path)
 
 

@@ -12,25 +12,22 @@ whether the greedy answer is the right one; ``plain`` and ``right`` are the plai
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
 from ..fingerprint import config_digest, weights_digest
+from ..line_file import Kind, LineFile, broken
 
 if TYPE_CHECKING:
     from ..lm import LM
     from ..methods import Method
     from .head_scores import Scored
 
-FORMAT = "minboost head scores 1"
-FREE = ("name",)  # of a header: for people, and not compared
+KIND = Kind("minboost head scores 1", "head scores", "--scores")
 DIGITS = 6  # of a gain that are kept: well below what rounding leaves of it
 
 
@@ -80,7 +77,6 @@ def header(
     L, H = lm.config.num_hidden_layers, lm.config.num_attention_heads
     every = all(len(heads.get(layer, ())) == H for layer in range(L))
     return {
-        "format": FORMAT,
         "name": lm.name,
         "config": config_digest(lm),
         "weights": weights_digest(lm),
@@ -97,26 +93,22 @@ def header(
 class ScoreFile:
     """The scores that are there, by case, and the file to which more are added.
 
-    Opening reads it; the end of a line that a killed run left behind is cut off.
-
     Raises:
-        InputError: the file is of other scores (it says which and what differs), or is no file of
-            scores at all.
+        InputError: as ``LineFile``; or a line that is none of head scores.
     """
 
     def __init__(self, path: Path, head: Mapping[str, Any], *, restart: bool = False) -> None:
-        self.path = path
         self.scores: dict[str, CaseScores] = {}
-        first = _line(head)
-        whole = b""
-        if path.exists():
-            whole, sound = self._read(first, restart=restart)
-            if sound < len(whole):
-                os.truncate(path, sound)
-                whole = whole[:sound]
-        self._file = path.open("ab")
-        if not whole:
-            self._write([first])
+        self._file = LineFile(path, KIND, head, restart=restart)
+        try:
+            for number, raw in self._file.lines:
+                one = _scores(raw, head["size"])
+                if one is None:
+                    raise broken(path, KIND, number)
+                self.scores.setdefault(one.case, one)
+        except BaseException:
+            self._file.close()
+            raise
 
     def __enter__(self) -> ScoreFile:
         return self
@@ -143,68 +135,13 @@ class ScoreFile:
 
     def add(self, scored: Iterable[CaseScores]) -> None:
         """Append what is not there yet, and see it on its way to the disk."""
-        new = {one.case: one for one in scored if one.case not in self.scores}
-        self._write([_line(one.as_json()) for one in new.values()])
-        self.scores |= new
-
-    def _write(self, lines: Iterable[bytes]) -> None:
-        for line in lines:
-            self._file.write(line)
-            self._file.flush()
-
-    def _read(self, first: bytes, *, restart: bool) -> tuple[bytes, int]:
-        """What the file holds, and how much of it to keep; fills ``scores``."""
-        try:
-            whole = self.path.read_bytes()
-        except OSError as error:
-            raise InputError(f"the scores file {self.path} cannot be read: {error}") from error
-        sound = whole.rfind(b"\n") + 1
-        if not sound and first.startswith(whole):
-            return whole, 0  # killed in the first line
-        head, *lines = whole[:sound].split(b"\n")[:-1] or [whole]
-        self._compare(_parsed(head), json.loads(first), restart=restart)
-        if restart:
-            return whole, 0
-        size: tuple[int, int] = tuple(json.loads(first)["size"])
-        for number, line in enumerate(lines, 2):
-            one = _scores(_parsed(line), size)
-            if one is None:
-                raise InputError(
-                    f"{self.path}, line {number} is no line of head scores; --restart begins anew"
-                )
-            self.scores.setdefault(one.case, one)
-        return whole, sound
-
-    def _compare(self, there: Any, here: dict[str, Any], *, restart: bool) -> None:
-        if not isinstance(there, dict) or not str(there.get("format")).startswith(FORMAT[:-2]):
-            raise InputError(
-                f"{self.path} is no file of head scores, and is left alone; name another with "
-                "--scores"
-            )
-        differs = [
-            f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
-            for name in {**here, **there}
-            if name not in FREE and there.get(name) != here.get(name)
-        ]
-        if differs and not restart:
-            raise InputError(
-                f"the scores in {self.path} are of another run: {'; '.join(differs)}. Name another "
-                "file with --scores, or begin anew with --restart"
-            )
+        for one in scored:
+            if one.case not in self.scores:
+                self._file.write(one.as_json())
+                self.scores[one.case] = one
 
 
-def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
-
-
-def _parsed(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _scores(raw: Any, size: tuple[int, int]) -> CaseScores | None:
+def _scores(raw: Any, size: Sequence[int]) -> CaseScores | None:
     """The scores of a parsed line, None where it holds none of a model of (L, H) ``size``."""
     try:
         gains = tuple(tuple(None if g is None else float(g) for g in row) for row in raw["scores"])

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 ANSWER, RUN, JUDGEMENT = "answer", "run", "judgement"
+MEASURES = ("repeated", "entropy", "excess", "surprisal")
+"""Fields that an answer may be too short to have."""
 DIGITS = 6
 """Decimals of a measure that are kept: well below what rounding leaves of it."""
 
@@ -52,24 +54,26 @@ class Record:
     excess: float | None
     surprisal: float | None
 
+    def __post_init__(self) -> None:
+        for name in MEASURES:
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, round(value, DIGITS))
+
     @property
     def place(self) -> tuple[str, str, int]:
         """The case and the run it is of: what arms are paired by."""
         return (self.suite, self.case, self.run)
 
     def as_json(self) -> dict[str, Any]:
-        values = asdict(self)
-        for name in ("repeated", "entropy", "excess", "surprisal"):
-            if values[name] is not None:
-                values[name] = round(values[name], DIGITS)
-        return {"record": ANSWER, **values}
+        return {"record": ANSWER, **{name: getattr(self, name) for name in NAMES}}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Record:
         """Raises TypeError, KeyError or ValueError where ``raw`` is no line of an answer."""
         values = {name: raw[name] for name in NAMES}
         for name, kind in KINDS.items():
-            optional = name in ("repeated", "entropy", "excess", "surprisal")
+            optional = name in MEASURES
             if not (optional and values[name] is None) and not isinstance(values[name], kind):
                 raise TypeError(f"{name} is {values[name]!r}")
         return cls(**{**values, "parts": tuple(values["parts"]), "faults": tuple(values["faults"])})
@@ -81,7 +85,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("control", "passed", "fluent"), bool),
     **dict.fromkeys(("run", "seed", "new_tokens"), int),
     **dict.fromkeys(("parts", "faults"), list),
-    **dict.fromkeys(("repeated", "entropy", "excess", "surprisal"), (int, float)),
+    **dict.fromkeys(MEASURES, (int, float)),
 }
 
 

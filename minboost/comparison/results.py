@@ -8,18 +8,16 @@ happened. Where a key stands twice, the later line counts.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..errors import InputError
+from ..line_file import Kind, LineFile, as_line, broken, read_lines
 from .records import ANSWER, JUDGEMENT, RUN, ArmInfo, Rating, Record, RunInfo
 
-FORMAT = "minboost results 1"
-FREE = ("name",)  # of a header: for people, and not compared
+KIND = Kind("minboost results 1", "results", "--results")
 
 
 @dataclass
@@ -74,48 +72,24 @@ def read_results(path: Path) -> Results:
     Raises:
         InputError: it is missing or cannot be read, or is no results file.
     """
-    results = Results(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"the results file {path} cannot be read: {error}") from error
-    _fill(results, data)
-    if not results.head:
-        raise InputError(f"the results file {path} is empty")
-    return results
+    head, lines = read_lines(path, KIND)
+    return _filled(path, head, lines)
 
 
 class ResultsFile:
-    """A results file that one process at a time adds to.
-
-    Opening takes its lock, reads it, and cuts off the end of a line that a killed run left behind.
+    """A results file that one process at a time adds to; what it holds is in ``results``.
 
     Raises:
-        InputError: another process has it open; it is of another model or other settings (it says
-            what differs); or it is no results file.
+        InputError: as ``LineFile``; or a line that is none of a results file.
     """
 
     def __init__(self, path: Path, head: Mapping[str, Any], *, restart: bool = False) -> None:
-        from filelock import FileLock, Timeout
-
         self.path = path
-        self._lock = FileLock(path.with_name(f".{path.name}.lock"))
+        self._file = LineFile(path, KIND, head, restart=restart)
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise InputError(
-                f"another process is writing to {path}: wait for it, or name another file with "
-                "--results"
-            ) from error
-        try:
-            self.results = self._opened(head, restart=restart)
-            # Unbuffered: what a full disk refused must not be tried again when the file is closed.
-            self._file = path.open("ab", buffering=0)
-            if not self.results.head:
-                self.results.head = json.loads(_line(_head(head)))
-                self._write(_head(head))
+            self.results = _filled(path, self._file.head, self._file.lines)
         except BaseException:
-            self._lock.release()
+            self._file.close()
             raise
 
     def __enter__(self) -> ResultsFile:
@@ -128,89 +102,29 @@ class ResultsFile:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
-        self._lock.release()
 
     def add_run(self, run: RunInfo) -> None:
         """Note a command, unless it is the one that was noted last."""
-        line = run.as_json()
-        if not self.results.runs or _line(self.results.runs[-1].as_json()) != _line(line):
-            self._write(line)
+        run = RunInfo.from_json(json.loads(as_line(run.as_json())))  # tuples in settings are lists
+        if not self.results.runs or self.results.runs[-1] != run:
+            self._file.write(run.as_json())
             self.results.runs.append(run)
             self.results.before = frozenset(self.results.records)
 
     def add(self, records: Iterable[Record]) -> None:
         for record in records:
-            line = record.as_json()
-            self._write(line)
-            self.results.records[record.key] = Record.from_json(json.loads(_line(line)))
+            self._file.write(record.as_json())
+            self.results.records[record.key] = record
 
     def add_rating(self, rating: Rating) -> None:
-        self._write(rating.as_json())
+        self._file.write(rating.as_json())
         self.results.ratings[rating.key, rating.judge] = rating
 
-    def _write(self, value: Mapping[str, Any]) -> None:
-        """Append one line and see it on its way to the disk."""
-        line = _line(value)
-        try:
-            while line:
-                line = line[self._file.write(line) :]
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{error.strerror}: {self.path}; what was written before is whole, and the same "
-                "command goes on from there",
-            ) from error
 
-    def _opened(self, head: Mapping[str, Any], *, restart: bool) -> Results:
-        results = Results(self.path)
-        if not self.path.exists():
-            return results
-        try:
-            data = self.path.read_bytes()
-        except OSError as error:
-            raise InputError(f"the results file {self.path} cannot be read: {error}") from error
-        sound = data.rfind(b"\n") + 1
-        if not sound and _line(_head(head)).startswith(data):
-            os.truncate(self.path, 0)  # killed in the first line
-            return results
-        _fill(results, data, skim=restart)
-        here = json.loads(_line(_head(head)))
-        differs = [
-            f"{name} is {results.head.get(name)!r} there and {here.get(name)!r} here"
-            for name in {**here, **results.head}
-            if name not in FREE and results.head.get(name) != here.get(name)
-        ]
-        if restart:
-            os.truncate(self.path, 0)
-            return Results(self.path)
-        if differs:
-            raise InputError(
-                f"the results in {self.path} are of another model or of other settings: "
-                f"{'; '.join(differs)}. Name another file with --results, or begin anew with "
-                "--restart"
-            )
-        if sound < len(data):
-            os.truncate(self.path, sound)
-        return results
-
-
-def _head(head: Mapping[str, Any]) -> dict[str, Any]:
-    return {"format": FORMAT, **head}
-
-
-def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
-
-
-def _fill(results: Results, data: bytes, *, skim: bool = False) -> None:
-    """Put the lines of ``data`` in their places; ``skim`` only looks whether it is ours."""
-    lines = data.split(b"\n")[:-1]
-    head = _parsed(lines[0]) if lines else None
-    if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise InputError(f"{results.path} is no results file of minboost's, and is left alone")
-    results.head = head
-    for number, line in enumerate([] if skim else lines[1:], 2):
-        raw = _parsed(line)
+def _filled(path: Path, head: dict[str, Any], lines: Iterable[tuple[int, Any]]) -> Results:
+    """The results of parsed lines."""
+    results = Results(path, head)
+    for number, raw in lines:
         try:
             kind = raw["record"]
             if kind == ANSWER:
@@ -225,13 +139,5 @@ def _fill(results: Results, data: bytes, *, skim: bool = False) -> None:
             else:
                 raise ValueError(kind)
         except (TypeError, KeyError, ValueError) as error:
-            raise InputError(
-                f"{results.path}, line {number} is no line of a results file; --restart begins anew"
-            ) from error
-
-
-def _parsed(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
+            raise broken(path, KIND, number) from error
+    return results
