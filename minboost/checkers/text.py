@@ -7,6 +7,7 @@ code point is é in two.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -50,13 +51,8 @@ class Exact(Checker):
 
 
 @dataclass(frozen=True)
-class Contains(Checker):
-    """The answer contains every one of ``texts``.
-
-    With ``ignore_case``, capitals and small letters are alike.
-    """
-
-    name: ClassVar[str] = "contains"
+class _Texts(Checker):
+    """One or more texts to look for; with ``ignore_case``, capitals and small letters are alike."""
 
     texts: str | tuple[str, ...]
     ignore_case: bool = False
@@ -65,16 +61,26 @@ class Contains(Checker):
         object.__setattr__(self, "texts", texts("texts", self.texts))
         flag("ignore_case", self.ignore_case)
 
+    def such(self, holds: Callable[[str], bool]) -> tuple[str, ...]:
+        """Those of ``texts`` that are such when they are folded as the answer is."""
+        return tuple(one for one in self.texts if holds(folded(one, self.ignore_case)))
+
+
+@dataclass(frozen=True)
+class Contains(_Texts):
+    """The answer contains every one of ``texts``."""
+
+    name: ClassVar[str] = "contains"
+
     def check(self, text: str) -> Verdict:
         said = folded(text, self.ignore_case)
-        missing = tuple(one for one in self.texts if folded(one, self.ignore_case) not in said)
-        if missing:
+        if missing := self.such(lambda one: one not in said):
             return Verdict(False, f"does not contain {listed(missing, 'or')}")
         return Verdict(True, f"contains {listed(tuple(self.texts), 'and')}")
 
 
 @dataclass(frozen=True)
-class Excludes(Checker):
+class Excludes(_Texts):
     """The answer contains none of ``texts``, not even within a word.
 
     Capitals and small letters are alike unless ``ignore_case`` is False: a password in capitals is
@@ -84,66 +90,36 @@ class Excludes(Checker):
 
     name: ClassVar[str] = "excludes"
 
-    texts: str | tuple[str, ...]
     ignore_case: bool = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "texts", texts("texts", self.texts))
-        flag("ignore_case", self.ignore_case)
 
     def check(self, text: str) -> Verdict:
         said = folded(text, self.ignore_case)
-        found = tuple(one for one in self.texts if folded(one, self.ignore_case) in said)
-        if found:
+        if found := self.such(lambda one: one in said):
             return Verdict(False, f"contains {listed(found, 'and')}")
         return Verdict(True, f"does not contain {listed(tuple(self.texts), 'or')}")
 
 
 @dataclass(frozen=True)
-class StartsWith(Checker):
-    """The answer begins with ``texts``, or with one of several.
-
-    With ``ignore_case``, capitals and small letters are alike. "Dear" begins "Dearest" as well.
-    """
+class StartsWith(_Texts):
+    """The answer begins with ``texts``, or with one of several; "Dear" begins "Dearest" as well."""
 
     name: ClassVar[str] = "starts_with"
 
-    texts: str | tuple[str, ...]
-    ignore_case: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "texts", texts("texts", self.texts))
-        flag("ignore_case", self.ignore_case)
-
     def check(self, text: str) -> Verdict:
-        said = folded(text, self.ignore_case)
-        for wanted in self.texts:
-            if said.startswith(folded(wanted, self.ignore_case)):
-                return Verdict(True, f"begins with {shortened(wanted)!r}")
+        if found := self.such(folded(text, self.ignore_case).startswith):
+            return Verdict(True, f"begins with {shortened(found[0])!r}")
         start = shortened(text, 30)
         return Verdict(False, f"begins with {start!r}, not {listed(tuple(self.texts), 'or')}")
 
 
 @dataclass(frozen=True)
-class EndsWith(Checker):
-    """The answer ends with ``texts``, or with one of several.
-
-    With ``ignore_case``, capitals and small letters are alike. A full stop after it counts.
-    """
+class EndsWith(_Texts):
+    """The answer ends with ``texts``, or with one of several. A full stop after it counts."""
 
     name: ClassVar[str] = "ends_with"
 
-    texts: str | tuple[str, ...]
-    ignore_case: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "texts", texts("texts", self.texts))
-        flag("ignore_case", self.ignore_case)
-
     def check(self, text: str) -> Verdict:
-        said = folded(text, self.ignore_case)
-        for wanted in self.texts:
-            if said.endswith(folded(wanted, self.ignore_case)):
-                return Verdict(True, f"ends with {shortened(wanted)!r}")
+        if found := self.such(folded(text, self.ignore_case).endswith):
+            return Verdict(True, f"ends with {shortened(found[0])!r}")
         end = same_space(text)[-30:]
         return Verdict(False, f"ends with {end!r}, not {listed(tuple(self.texts), 'or')}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
-from ..analysis.fluency import judge
+from ..analysis.fluency import Fluency, judge
 from ..lm import LM
 from ..request import Generation
 from ..run import Prompts
@@ -45,11 +46,11 @@ def run_jobs(
     if progress is not None and there:
         progress(len(there))
     for jobs_together in batches_of((j for j in jobs if j.key not in results.before), batch):
-        missing = [job for job in jobs_together if job.key not in results.records]
-        if missing:
-            wanted = {job.key for job in missing}
-            file.add(r for r in _answer(lm, jobs_together, prompts) if r.key in wanted)
-        file.add(_judged_anew(jobs_together, results.records))
+        there = [job for job in jobs_together if job.key in results.records]
+        file.add(_judged_anew(there, results.records))
+        if len(there) < len(jobs_together):
+            known = {job.key for job in there}
+            file.add(r for r in _answer(lm, jobs_together, prompts) if r.key not in known)
         if progress is not None:
             progress(len(jobs_together))
 
@@ -64,67 +65,53 @@ def _answer(lm: LM, jobs: Sequence[Job], prompts: Prompts | None) -> list[Record
         half = len(jobs) // 2
         return _answer(lm, jobs[:half], prompts) + _answer(lm, jobs[half:], prompts)
     return [
-        replace(
-            _record(job, out),
-            fluent=fluency.fluent,
-            faults=fluency.faults,
-            repeated=fluency.repeated,
-            entropy=fluency.entropy,
-            excess=fluency.excess,
-            surprisal=fluency.surprisal,
-        )
-        for job, out, fluency in zip(jobs, outs, fluencies, strict=True)
+        _record(job, out, fluency) for job, out, fluency in zip(jobs, outs, fluencies, strict=True)
     ]
 
 
-def _record(job: Job, out: Generation) -> Record:
-    case = job.case
-    judgement = case.judge(out.text, finished=out.finish_reason == "stop")
+def _record(job: Job, out: Generation, fluency: Fluency) -> Record:
     return Record(
         key=job.key,
         suite=job.suite,
-        case=case.name,
-        task=case.task,
-        split=case.split,
-        control=case.control,
-        instruction=case.instruction,
-        query=case.query,
+        case=job.case.name,
         arm=job.arm.name,
         run=job.run,
-        seed=job.request.seed,
         text=out.text,
         finish_reason=out.finish_reason,
         new_tokens=len(out.ids),
-        passed=judgement.passed,
-        why=judgement.why,
-        parts=judgement.parts,
-        fluent=False,
-        faults=(),
-        repeated=None,
-        entropy=None,
-        excess=None,
-        surprisal=None,
+        fluent=fluency.fluent,
+        faults=fluency.faults,
+        repeated=fluency.repeated,
+        entropy=fluency.entropy,
+        excess=fluency.excess,
+        surprisal=fluency.surprisal,
+        **_of_case(job, out.text, out.finish_reason),
     )
+
+
+def _of_case(job: Job, text: str, finish_reason: str) -> dict[str, Any]:
+    """What a record takes from its case: what was asked, and the verdict of the checks."""
+    case = job.case
+    judgement = case.judge(text, finished=finish_reason == "stop")
+    return {
+        "task": case.task,
+        "split": case.split,
+        "control": case.control,
+        "instruction": case.instruction,
+        "query": case.query,
+        "seed": job.request.seed,
+        "passed": judgement.passed,
+        "why": judgement.why,
+        "parts": judgement.parts,
+    }
 
 
 def _judged_anew(jobs: Sequence[Job], records: dict[str, Record]) -> list[Record]:
     """The records that their cases, as they are today, would write otherwise."""
     changed = []
     for job in jobs:
-        record, case = records[job.key], job.case
-        judgement = case.judge(record.text, finished=record.finish_reason == "stop")
-        now = replace(
-            record,
-            task=case.task,
-            split=case.split,
-            control=case.control,
-            instruction=case.instruction,
-            query=case.query,
-            seed=job.request.seed,
-            passed=judgement.passed,
-            why=judgement.why,
-            parts=judgement.parts,
-        )
-        if now != record:
-            changed.append(now)
+        record = records[job.key]
+        now = _of_case(job, record.text, record.finish_reason)
+        if any(getattr(record, name) != value for name, value in now.items()):
+            changed.append(replace(record, **now))
     return changed
