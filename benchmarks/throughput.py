@@ -74,7 +74,7 @@ def compare(lm: minboost.LM, limit: int | None) -> float:
     """Seconds of the command, with a model that is there already."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()) as out:
         some = [] if limit is None else ["--limit", str(limit)]
-        with mock.patch("minboost.commands.compare.load_model", return_value=lm):
+        with mock.patch("minboost.commands.answering.load_model", return_value=lm):
             began = time.perf_counter()
             with redirect_stderr(StringIO()):
                 code = minboost_command(["compare", "--out", folder, *some])

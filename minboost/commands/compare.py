@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,21 +15,16 @@ from click.core import ParameterSource
 from ..errors import InputError
 from ..output import check_apart
 from ..settings import Lines
+from .answering import Comparison, bar
 from .comparing import (
     Chosen,
-    answer,
     arm_defaults,
-    bar,
     check_report,
-    head_of,
-    of_jobs,
     results_path,
-    runs_of,
-    say_plan,
     suite_options,
     write_report,
 )
-from .describe import header
+from .describe import echo, header
 from .options import (
     CONTEXT,
     OWN,
@@ -38,12 +32,10 @@ from .options import (
     config_options,
     generation_options,
     invocation,
-    load_model,
     method_options,
     model_options,
     role_option,
     settle,
-    template_notes,
 )
 
 if TYPE_CHECKING:
@@ -51,11 +43,7 @@ if TYPE_CHECKING:
     from ..comparison.judge import JudgeClient
     from ..comparison.records import Record
     from ..comparison.results import ResultsFile
-    from ..comparison.summary import Summary
-    from ..lm import LM
 
-START_LAYER = 8
-"""The built-in --start-layer, which small models do not have."""
 EXAMPLES = """
 \b
 Examples:
@@ -127,79 +115,49 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
 def run(options: dict[str, Any], command: str) -> None:
     """Load, answer, summarise, print, write. ``options`` are the command's, settled."""
-    notes: list[str] = []
     judge = _judge(options)
     chosen = Chosen(options)
     suites = chosen.of(options["split"])
     custom = _custom_arms(options)
-    runs = runs_of(options, notes)
     path = results_path(options, chosen)
     check_report(options["html"])
-    files = {"the results file": path, "--arms": options["arms_file"]}
-    check_apart(
-        {"--html": options["html"]},
-        {
-            **{k: v for k, v in files.items() if v is not None},
-            "the config file": config_file(),
-            **chosen.files,
-        },
-    )
+    inputs = {"the results file": path, "the config file": config_file(), **chosen.files}
+    if options["arms_file"] is not None:
+        inputs["--arms"] = options["arms_file"]
+    check_apart({"--html": options["html"]}, inputs)
     from ..comparison.arms import with_plain
-    from ..comparison.jobs import Generating, jobs_of
     from ..comparison.results import ResultsFile
     from ..comparison.summary import summarise
-    from ..run import Prompts
 
-    lm = load_model(options)
-    notes += template_notes(lm, options)
-    arms = with_plain(custom or _default_arms(options, lm.config.num_hidden_layers, notes))
-    generating = Generating.of(options)
-    head = head_of(lm, options, generating)
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
-    prompts = Prompts(lm.tokenizer, lm.config.vocab_size)
-    jobs = jobs_of(
-        lm,
-        suites,
-        arms,
-        model=head["weights"],
-        generating=generating,
-        runs=runs,
-        seed=options["seed"],
-        prompts=prompts,
-    )
-    began = time.monotonic()
-    with ResultsFile(path, head, restart=options["restart"]) as file:
-        there = say_plan(suites, arms, runs, jobs, file)
-        answer(
-            lm, file, jobs, arms, options, command=command, chosen=chosen, split=options["split"],
-            runs=runs, prompts=prompts,
-        )  # fmt: skip
-        records = of_jobs(file, jobs)
+    comparison = Comparison(options, chosen, command)
+    n_layers = comparison.lm.config.num_hidden_layers
+    arms = with_plain(custom or _default_arms(options, n_layers, comparison.notes))
+    comparison.say_notes()
+    jobs = comparison.jobs(suites, arms)
+    with ResultsFile(path, comparison.head, restart=options["restart"]) as file:
+        records = comparison.answers(file, arms, jobs, split=options["split"])
         if judge is not None:
             _rate(file, records, judge)
         table = _write_csv(options["out"], arms, records)
         summary = summarise(file.results.only(-1))
-    seconds = time.monotonic() - began
-    if options["html"] is not None:
-        write_report(path, options["html"])
     if options["json"]:
-        found = _as_json(lm, options, path, table, summary, notes)
+        found = {
+            **header(comparison.lm, options),
+            "results": str(path),
+            "csv": str(table),
+            "html": None if options["html"] is None else str(options["html"]),
+            **summary.as_json(),
+            "notes": [*comparison.notes, *summary.notes],
+        }
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
     else:
         from .compare_table import lines
-        from .tune_report import echo
 
         for line in lines(summary, diffs=options["diffs"]):
             echo(line)
-    click.echo(
-        f"{options['model']} on {lm.device}, {head['dtype']}, {lm.impl}; "
-        f"{len(jobs) - there} answers in {seconds:.1f} s",
-        err=True,
-    )
-    for written in (path, table, options["html"]):
-        if written is not None:
-            click.echo(f"wrote {written}", err=True)
+    if options["html"] is not None:
+        write_report(path, options["html"])
+    comparison.say_end([path, table, options["html"]])
 
 
 def _custom_arms(options: dict[str, Any]) -> list[Arm]:
@@ -222,14 +180,16 @@ def _default_arms(options: dict[str, Any], n_layers: int, notes: list[str]) -> l
     place, with a note; one that the user set is an error then.
     """
     from ..comparison.arms import arms_of
+    from ..methods import Method
 
+    built_in = Method.start_layer
     middle = {"layers": "middle"}
-    too_small = n_layers <= START_LAYER == options["start_layer"]
+    too_small = n_layers <= built_in == options["start_layer"]
     if too_small and not options["middle_told"]:
         first, last = n_layers // 4, max(n_layers // 4, n_layers - n_layers // 4 - 1)
         middle = {"layers": f"{first}-{last}"}
         notes.append(
-            f"the model has {n_layers} layers and none from start_layer {START_LAYER} on: its "
+            f"the model has {n_layers} layers and none from start_layer {built_in} on: its "
             f"middle ones are {first} to {last}; --start-layer says otherwise"
         )
     arms: list[Arm] = []
@@ -265,21 +225,3 @@ def _rate(file: ResultsFile, records: Sequence[Record], client: JudgeClient) -> 
         rated = rate(file, records, client, progress=shown.update)
     for note in rated.notes:
         click.echo(f"note: {note}", err=True)
-
-
-def _as_json(
-    lm: LM,
-    options: dict[str, Any],
-    path: Path,
-    table: Path,
-    summary: Summary,
-    notes: Sequence[str],
-) -> dict[str, Any]:
-    return {
-        **header(lm, options),
-        "results": str(path),
-        "csv": str(table),
-        "html": None if options["html"] is None else str(options["html"]),
-        **summary.as_json(),
-        "notes": [*notes, *summary.notes],
-    }

@@ -1,11 +1,8 @@
-"""What ``compare`` and ``sweep`` share: suites, the results file, answers with a progress bar."""
+"""What ``compare`` and ``sweep`` are asked: their options, the suites, where the results go."""
 
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +15,6 @@ from ..settings import Lines
 from .options import OWN, Decorator, together
 
 if TYPE_CHECKING:
-    from ..comparison.arms import Arm
-    from ..comparison.jobs import Generating, Job
-    from ..comparison.records import Record
-    from ..comparison.results import ResultsFile
-    from ..lm import LM
-    from ..run import Prompts
     from ..suites import Suite
 
 ALL = "all"
@@ -105,68 +96,10 @@ def results_path(options: dict[str, Any], chosen: Chosen) -> Path:
     return path
 
 
-def runs_of(options: dict[str, Any], notes: list[str]) -> int:
-    """How often each case is answered; once where answers are greedy, with a note."""
-    runs: int = options["num_runs"]
-    if runs < 1:
-        raise InputError(f"--num-runs must be at least 1, got {runs}")
-    if runs > 1 and options["temperature"] == 0:
-        notes.append(
-            f"greedy answers are the same in every run: 1 run instead of {runs}; for more, set a "
-            "--temperature"
-        )
-        return 1
-    return runs
-
-
 def arm_defaults(options: dict[str, Any]) -> dict[str, Any]:
     """What an arm has where it says nothing else: settled options, less layers."""
     names = ("heads", "span", "start_layer", "num_middle_layers", *OWN)
     return {**{name: options[name] for name in names}, "head_seed": options["seed"]}
-
-
-def head_of(lm: LM, options: dict[str, Any], generating: Generating) -> dict[str, Any]:
-    """What all answers of a results file share."""
-    from ..fingerprint import config_digest, weights_digest
-
-    return {
-        "name": str(options["model"]),
-        "revision": options["revision"],
-        "config": config_digest(lm),
-        "weights": weights_digest(lm),
-        "device": lm.device.type,
-        "dtype": str(lm.dtype).removeprefix("torch."),
-        "impl": lm.impl,
-        "generation": generating.as_json(),
-    }
-
-
-def say_plan(
-    suites: Sequence[Suite],
-    arms: Sequence[Arm],
-    runs: int,
-    jobs: Sequence[Job],
-    file: ResultsFile,
-    *,
-    split: str = "",
-) -> int:
-    """Say what is to be done; how many of the answers are there already."""
-    cases = sum(len(suite.cases) for suite in suites)
-    names = ", ".join(suite.name for suite in suites)
-    there = sum(job.key in file.results.records for job in jobs)
-    click.echo(
-        f"{names}: {cases} {split} cases x {len(arms)} arms".replace("  ", " ")
-        + (f" x {runs} runs" if runs > 1 else "")
-        + f" = {len(jobs)} answers"
-        + (f"; {there} are there" if there else ""),
-        err=True,
-    )
-    return there
-
-
-def of_jobs(file: ResultsFile, jobs: Sequence[Job]) -> list[Record]:
-    """The answers of ``jobs``, each under the name of its own arm."""
-    return [replace(file.results.records[job.key], arm=job.arm.name) for job in jobs]
 
 
 def check_report(html: Path | None) -> None:
@@ -185,64 +118,3 @@ def write_report(results: Path, html: Path) -> None:
     from ..report import html_report
 
     write_text(html, html_report(read_results(results)))
-
-
-def answer(
-    lm: LM,
-    file: ResultsFile,
-    jobs: Sequence[Job],
-    arms: Sequence[Arm],
-    options: dict[str, Any],
-    *,
-    prompts: Prompts,
-    command: str,
-    chosen: Chosen,
-    split: str,
-    runs: int,
-    sweep: dict[str, Any] | None = None,
-) -> None:
-    """Get the answers of ``jobs`` that are not in ``file`` yet, with a bar and an estimate."""
-    from ..comparison.batch_size import fitting_batch
-    from ..comparison.provenance import commit, versions
-    from ..comparison.records import RunInfo
-    from ..comparison.runner import run_jobs
-
-    keys: dict[str, list[str]] = {arm.name: [] for arm in arms}
-    for job in jobs:
-        keys[job.arm.name].append(job.key)
-    run = RunInfo(
-        command=command,
-        commit=commit(),
-        versions=versions(),
-        suites=chosen.digests,
-        split=split,
-        arms=tuple(arm.info() for arm in arms),
-        seed=options["seed"],
-        runs=runs,
-        keys={name: tuple(of) for name, of in keys.items()},
-        sweep=sweep,
-    )
-    batch = options["batch_size"]
-    if batch is None:
-        batch = fitting_batch(lm, max(job.tokens + job.request.max_new_tokens for job in jobs))
-    with bar(len(jobs)) as shown:
-        try:
-            run_jobs(lm, file, run, jobs, batch=batch, prompts=prompts, progress=shown.update)
-        except KeyboardInterrupt:
-            there = sum(job.key in file.results.records for job in jobs)
-            click.echo(
-                f"\n{there} of {len(jobs)} answers are in {file.path}; the same command goes on "
-                "from there",
-                err=True,
-            )
-            raise
-
-
-@contextmanager
-def bar(total: int) -> Iterator[Any]:
-    """A progress bar with an estimate on stderr, where that is a terminal."""
-    from tqdm import tqdm
-
-    hidden = sys.stderr is None or not sys.stderr.isatty()
-    with tqdm(total=total, unit=" answers", file=sys.stderr, leave=False, disable=hidden) as shown:
-        yield shown

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from .. import __version__
 
@@ -129,3 +132,11 @@ def stats_lines(lm: LM, options: dict[str, Any], method: Method, out: Generation
         f"answer {stats.new_tokens} tokens, {stats.decode_tokens_per_second:.1f} tokens/s"
         + (f"; peak memory {memory / 1e9:.2f} GB" if memory else ""),
     ]
+
+
+def echo(text: str, *, nl: bool = True, err: bool = False) -> None:
+    """Print, in plain characters where the stream's encoding has no others."""
+    from ..analysis.heatmap import printable
+
+    stream = sys.stderr if err else sys.stdout
+    click.echo(printable(text, getattr(stream, "encoding", None)), nl=nl, err=err)

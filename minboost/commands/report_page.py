@@ -73,7 +73,7 @@ def command(results: Path, **options: Any) -> None:
         }
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
     else:
-        from .tune_report import echo
+        from .describe import echo
 
         for finding in findings:
             echo(f"{finding.suite}, {finding.split}: {finding.text} {finding.beside}".strip())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +12,12 @@ from click.core import ParameterSource
 from ..errors import InputError
 from ..output import check_apart, check_writable, write_text
 from ..settings import Lines
+from .answering import Comparison
 from .comparing import (
     Chosen,
-    answer,
     arm_defaults,
     check_report,
-    head_of,
-    of_jobs,
     results_path,
-    runs_of,
-    say_plan,
     suite_options,
     write_report,
 )
@@ -35,12 +30,10 @@ from .options import (
     config_options,
     generation_options,
     invocation,
-    load_model,
     method_options,
     model_options,
     role_option,
     settle,
-    template_notes,
 )
 from .program import EXIT_USAGE
 
@@ -106,103 +99,75 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
 def run(options: dict[str, Any], command: str) -> int:
     """Load, answer, choose, test, print, write. ``options`` are the command's, settled."""
-    notes: list[str] = []
     chosen = Chosen(options)
     validation, test = chosen.of("validation"), chosen.of("test")
     if all(case.control for suite in validation for case in suite.cases):
         raise InputError("all validation cases are controls: there is no success to choose by")
-    runs = runs_of(options, notes)
-    path = results_path(options, chosen)
-    outputs = {"--html": options["html"], "--write-config": options["write_config"]}
+    path, config = results_path(options, chosen), options["write_config"]
     check_report(options["html"])
-    if options["write_config"] is not None:
-        check_writable("--write-config", options["write_config"])
+    if config is not None:
+        check_writable("--write-config", config)
     inputs = {"the results file": path, "the config file": config_file(), **chosen.files}
-    check_apart(outputs, inputs)
+    check_apart({"--html": options["html"], "--write-config": config}, inputs)
     from ..comparison.arms import with_plain
     from ..comparison.frontier import choose, points_of
     from ..comparison.grids import parse_grid
-    from ..comparison.jobs import Generating, jobs_of
     from ..comparison.results import ResultsFile
     from ..comparison.summary import summarise
-    from ..run import Prompts
     from .sweep_report import Found, none_passed, print_sweep
 
-    lm = load_model(options)
-    notes += template_notes(lm, options)
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
-    size = lm.config.size
+    comparison = Comparison(options, chosen, command)
+    comparison.say_notes()
+    size = comparison.lm.config.size
     grids = [
         parse_grid(text, arm_defaults(options), **size)
         for text in dict.fromkeys(options["grids"] or (options["method"],))
     ]
-    by_name: dict[str, Arm] = {arm.name: arm for grid in grids for arm in grid.arms}
+    by_name = {arm.name: arm for grid in grids for arm in grid.arms}
     arms = with_plain(by_name.values())
-    generating = Generating.of(options)
-    head = head_of(lm, options, generating)
     floor: float = options["fluency_floor"]
-    prompts = Prompts(lm.tokenizer, lm.config.vocab_size)
-    asking: dict[str, Any] = {
-        "model": head["weights"], "generating": generating, "runs": runs, "seed": options["seed"],
-        "prompts": prompts,
-    }  # fmt: skip
-    jobs = jobs_of(lm, validation, arms, **asking)
-    jobs_of(lm, test, arms, **asking)  # what a test case cannot take is said now, not at the end
-    began = time.monotonic()
-    shared: dict[str, Any] = {
-        "command": command,
-        "chosen": chosen,
-        "runs": runs,
-        "prompts": prompts,
-    }
-    with ResultsFile(path, head, restart=options["restart"]) as file:
-        say_plan(validation, arms, runs, jobs, file, split="validation")
-        answer(
-            lm, file, jobs, arms, options, split="validation", **shared,
-            sweep={"floor": floor, "grids": {g.text: [arm.name for arm in g.arms] for g in grids}},
-        )  # fmt: skip
-        points = points_of(of_jobs(file, jobs))
+    jobs = comparison.jobs(validation, arms)
+    comparison.jobs(test, arms)  # what a test case cannot take is said now, not at the end
+    with ResultsFile(path, comparison.head, restart=options["restart"]) as file:
+        tried = {grid.text: [arm.name for arm in grid.arms] for grid in grids}
+        asked = {"floor": floor, "grids": tried}
+        points = points_of(comparison.answers(file, arms, jobs, split="validation", sweep=asked))
         best = {
-            grid.text: choose([points[arm.name] for arm in grid.arms if arm.name in points], floor)
-            for grid in grids
+            text: choose([points[name] for name in names if name in points], floor)
+            for text, names in tried.items()
         }
-        winners = [by_name[point.arm] for point in best.values() if point is not None]
+        winners = {point.arm: by_name[point.arm] for point in best.values() if point is not None}
         summary = None
         if winners:
-            arms = with_plain({arm.name: arm for arm in winners}.values())
-            jobs = jobs_of(lm, test, arms, **asking)
-            say_plan(test, arms, runs, jobs, file, split="test")
-            picked = {text: None if p is None else p.arm for text, p in best.items()}
-            answer(
-                lm, file, jobs, arms, options, split="test", **shared,
-                sweep={"floor": floor, "chosen": picked},
-            )  # fmt: skip
+            arms = with_plain(winners.values())
+            picked = {text: None if point is None else point.arm for text, point in best.items()}
+            asked = {"floor": floor, "chosen": picked}
+            jobs = comparison.jobs(test, arms)
+            comparison.answers(file, arms, jobs, split="test", sweep=asked)
             summary = summarise(file.results.only(-1))
     found = Found(grids=grids, points=points, best=best, floor=floor, summary=summary)
     block = _block(found, by_name, options)
-    if options["html"] is not None:
-        write_report(path, options["html"])
     if options["json"]:
-        result = {**header(lm, options), "results": str(path), **found.as_json(), "config": block}
-        click.echo(json.dumps({**result, "notes": notes}, ensure_ascii=False, indent=2))
+        result = {
+            **header(comparison.lm, options),
+            "results": str(path),
+            **found.as_json(),
+            "config": block,
+            "notes": comparison.notes,
+        }
+        click.echo(json.dumps(result, ensure_ascii=False, indent=2))
     else:
         print_sweep(found, block)
-    click.echo(
-        f"{options['model']} on {lm.device}, {head['dtype']}, {lm.impl}; "
-        f"{time.monotonic() - began:.1f} s",
-        err=True,
-    )
-    if block is not None and options["write_config"] is not None:
-        write_text(options["write_config"], block)
-    if block is None and summary is not None and options["write_config"] is not None:
+    if config is not None and block is not None:
+        write_text(config, block)
+    elif config is not None and summary is not None:
         click.echo(
             "note: no config is written: directions by concept are many, a config holds one",
             err=True,
         )
-    for written in (path, options["html"], options["write_config"] if block else None):
-        if written is not None:
-            click.echo(f"wrote {written}", err=True)
+    if options["html"] is not None:
+        write_report(path, options["html"])
+    comparison.say_end([path, options["html"], config if block is not None else None])
     if summary is None:
         click.echo(f"error: {none_passed(found)}", err=True)
         return EXIT_USAGE

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .tune_report import echo
+from .describe import echo
 
 if TYPE_CHECKING:
     from ..comparison.frontier import Point

@@ -120,8 +120,9 @@ def run(options: dict[str, Any]) -> int:
     from ..analysis.tuning import default_values, ordered, tune
     from ..suites import load_cases, sample
     from .config_block import config_block
+    from .describe import echo
     from .threads import fitting_threads
-    from .tune_report import Display, as_json, echo, none_passed, notes_on, outcome, remark
+    from .tune_report import Display, as_json, none_passed, notes_on, outcome, remark
 
     validation, test = (load_cases(options["tasks"], split=s) for s in ("validation", "test"))
     if options["limit"] is not None:

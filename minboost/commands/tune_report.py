@@ -5,13 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from ..analysis.fluency import CUT_OFF, FAULTS
-from ..analysis.heatmap import printable
 from ..analysis.intervals import sign_test
 from ..analysis.tuning import NEUTRAL, Point, Tuning
-from .describe import header
+from .describe import echo, header
 
 if TYPE_CHECKING:
     from ..analysis.evaluate import Evaluation
@@ -287,9 +284,3 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
         "passed": "".join("1" if answered.passed else "0" for answered in evaluation.answers),
         "fluent": "".join("1" if answered.fluent else "0" for answered in evaluation.answers),
     }
-
-
-def echo(text: str, *, nl: bool = True, err: bool = False) -> None:
-    """Print, in plain characters where the stream's encoding has no others."""
-    stream = sys.stderr if err else sys.stdout
-    click.echo(printable(text, getattr(stream, "encoding", None)), nl=nl, err=err)
