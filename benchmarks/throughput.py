@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.limit is not None:
         cases = cases[: options.limit] + cases[-options.limit :]
     ways = {
-        "compare": lambda: compare(lm, options.limit),
+        "compare": lambda: compare(lm, options.limit, threads),
         f"generate, {threads} threads": lambda: one_by_one(lm, cases, threads),
         "generate, 1 thread": lambda: one_by_one(lm, cases, 1),
     }
@@ -59,7 +59,6 @@ def main(argv: list[str] | None = None) -> int:
         for name, way in ways.items():
             seconds[name].append(way())
             print(f"{name}: {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
-    torch.set_num_threads(threads)
     results = report(seconds, len(cases))
     table = markdown(results)
     print(table)
@@ -70,8 +69,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def compare(lm: minboost.LM, limit: int | None) -> float:
+def compare(lm: minboost.LM, limit: int | None, threads: int) -> float:
     """Seconds of the command, with a model that is there already."""
+    torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()) as out:
         some = [] if limit is None else ["--limit", str(limit)]
         with mock.patch("minboost.commands.answering.load_model", return_value=lm):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 
@@ -63,6 +64,14 @@ class KVCache:
             self.k[layer, self._rows, :, start] = k[:, :, 0]
             self.v[layer, self._rows, :, start] = v[:, :, 0]
         return self.k[layer, :, :, :keys], self.v[layer, :, :, :keys]
+
+    def part(self, rows: Tensor) -> KVCache:
+        """Those sequences alone, which follow one another, in the same memory."""
+        part = copy.copy(self)
+        first, count = int(rows[0]), len(rows)
+        part.k, part.v = (x[:, first : first + count] for x in (self.k, self.v))
+        part._rows = self._rows[:count]
+        return part
 
     def keep(self, rows: Tensor) -> None:
         """Hold on to the sequences of those numbers alone, in that order."""

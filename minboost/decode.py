@@ -14,6 +14,9 @@ from .ops import Frame
 from .plan import Plan
 from .sampling import Sampler, Sampling
 
+PREFILL_TOKENS = {"cpu": 1 << 12}
+"""Tokens of a batch, padding included, that prefill takes at a time: on a CPU, what a few more
+products leave of it still lies in the cache. One prompt is never cut."""
 Tokens = Generator[list[int], Sequence[bool] | None, None]
 
 
@@ -58,17 +61,26 @@ class Decoder:
             The logits (B, V) float32 after each prompt's last token, on the model's device, and,
             if asked for, the mass (L, B, H, N) of that token's attention on the plan's spans.
         """
-        longest = max(self.positions)
+        longest, batch = max(self.positions), len(self.prompts)
         padded = [list(ids) + [0] * (longest - len(ids)) for ids in self.prompts]
-        out = self.model(
-            torch.tensor(padded, device=self.device),
-            cache=self.cache,
-            plan=self.plan,
-            last=torch.tensor(self.positions, device=self.device) - 1,
-            return_mass=return_mass,
-        )
-        mass = None if out.mass is None else out.mass[:, :, :, 0]
-        return self.model.logits(out.hidden)[:, 0], mass
+        ids = torch.tensor(padded, device=self.device)
+        last = torch.tensor(self.positions, device=self.device) - 1
+        at_a_time = max(1, PREFILL_TOKENS.get(self.device.type, batch * longest) // longest)
+        outs = []
+        for rows in torch.split(torch.arange(batch, device=self.device), at_a_time):
+            whole = len(rows) == batch
+            outs.append(
+                self.model(
+                    ids[rows],
+                    cache=self.cache if whole else self.cache.part(rows),
+                    plan=self.plan if whole or self.plan is None else self.plan.of_rows(rows),
+                    last=last[rows],
+                    return_mass=return_mass,
+                )
+            )
+        hidden = torch.cat([out.hidden for out in outs])
+        masses = [out.mass[:, :, :, 0] for out in outs if out.mass is not None]
+        return self.model.logits(hidden)[:, 0], torch.cat(masses, dim=1) if masses else None
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int]) -> Tensor:
