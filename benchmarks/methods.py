@@ -25,11 +25,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from demo_directions import CONTRAST_PROMPTS, LAYERS, demo_directions
 from machine import describe
 from methods_report import draw, markdown
 
 import minboost
-from minboost.analysis.contrast import contrast, demo_contrast
 from minboost.analysis.evaluate import Evaluation, evaluate
 from minboost.analysis.intervals import sign_test
 from minboost.analysis.tuning import Point, choose
@@ -42,8 +42,6 @@ NAME = "methods"
 ROOT = Path(__file__).parents[1]
 FLOOR = 0.95
 ANSWER_TOKENS = 24
-CONTRAST_PROMPTS = 60
-LAYERS = (1, 2, 3)  # of four; what enters layer 0 after the last token is the same in all prompts
 MULTIPLIERS = (1.5, 2, 3, 4, 5, 7, 9, 11, 13, 15, 17, 19)
 ALPHAS = (0.7, 0.5, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
 DELTAS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0)
@@ -97,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     bench = Bench(
         lm, validation, test, evaluate_at(lm, validation, None), evaluate_at(lm, test, None)
     )
-    directions = directions_of(lm, test, values)
+    directions = directions_of(lm, [*validation, *test], values)
     found = []
     for alternatives in arms(directions, values):
         found.append(bench.run(*alternatives))
@@ -161,9 +159,9 @@ def directions_of(
 ) -> dict[tuple[str, int, str, str], minboost.directions.Direction]:
     """(direction, layer, kind of instruction, its value) → the direction."""
     found = {}
-    for kind, value in sorted({(case.task, values[case.key]) for case in cases}):
-        positive, negative = demo_contrast(kind, value, CONTRAST_PROMPTS, 0)
-        for direction in contrast(lm, positive, negative, layers=LAYERS).directions.found:
+    asked = [(case.task, values[case.key]) for case in cases]
+    for kind, value, directions in demo_directions(lm, asked):
+        for direction in directions.found:
             found[direction.kind, direction.layer, kind, value] = direction
     return found
 

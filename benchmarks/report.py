@@ -16,8 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from demo_directions import LAYERS, demo_directions
+
 import minboost
-from minboost.analysis.contrast import contrast, demo_contrast
 from minboost.cli import main as minboost_command
 from minboost.demo.corpus import sample_cases
 from minboost.directions import KINDS, save_directions
@@ -25,8 +26,6 @@ from minboost.suites.demo import concept
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "demo_report"
-CONTRAST_PROMPTS = 60
-LAYERS = (1, 2, 3)  # of four; what enters layer 0 after the last token is the same in all prompts
 GRIDS = (
     "instaboost multiplier=1.5,2,3,5,7,10,15",
     "instaboost multiplier=5,7,10 span=prefix",
@@ -81,10 +80,9 @@ def write_directions(folder: Path) -> None:
         for split in ("validation", "test")
         for case in sample_cases(0, split, 420, conflict=True)  # type: ignore[arg-type]
     ]
-    for kind, value in sorted({(case.kind, case.value) for case in drawn}):
-        positive, negative = demo_contrast(kind, value, CONTRAST_PROMPTS, 0)
-        found = contrast(lm, positive, negative, layers=LAYERS)
-        save_directions(folder / f"{concept(kind, value)}.safetensors", found.directions)
+    asked = [(case.kind, case.value) for case in drawn]
+    for kind, value, directions in demo_directions(lm, asked):
+        save_directions(folder / f"{concept(kind, value)}.safetensors", directions)
 
 
 if __name__ == "__main__":

@@ -118,3 +118,18 @@ def test_every_command_is_on_the_command_lines_page(page):
 
     for name in program.commands:
         assert f"`minboost {name}`" in page("command-line.md")
+
+
+def test_the_table_of_shipped_suites_counts_their_cases_and_names_one(page):
+    from minboost.suites import load_suite, shipped_suites
+
+    row = re.compile(r"^\| `([a-z-]+)` \| .* \| (\d+) \((\d+)\) \| `([a-z-]+)`", re.MULTILINE)
+    table = {name: rest for name, *rest in row.findall(page("suites.md"))}
+    assert ["demo", *sorted(table)] == shipped_suites()
+    for name, (cases, controls, example) in table.items():
+        suite = load_suite(name)
+        assert (len(suite.cases), sum(case.control for case in suite.cases)) == (
+            int(cases),
+            int(controls),
+        )
+        assert example in {case.name for case in suite.cases}
