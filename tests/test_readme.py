@@ -149,3 +149,9 @@ def test_the_committed_report_has_every_method_on_validation_and_on_test(root):
         arms = {line.split(" | ")[0].removeprefix("| ").split(" ")[0]
                 for line in summary.splitlines() if line.startswith("| ")}  # fmt: skip
         assert {"plain", *METHODS} <= arms
+
+
+def test_the_throughput_of_compare_is_that_of_the_results_file(readme, root):
+    rows = json.loads((root / "benchmarks/results/throughput.json").read_text())["rows"]
+    least = min(row["compare_is_faster_by"] for row in rows if row["way"] != "compare")
+    assert f"{least:.1f} times as fast on the demo suite" in " ".join(readme.split())
