@@ -33,10 +33,11 @@ import minboost
 from minboost.analysis.evaluate import Evaluation, evaluate
 from minboost.analysis.intervals import sign_test
 from minboost.analysis.tuning import Point, choose
-from minboost.demo.corpus import sample_cases
 from minboost.directions import KINDS as DIRECTIONS
+from minboost.directions import Direction
 from minboost.methods import Boost, Guide, Latent, Method, Pasta, Spotlight
 from minboost.suites import Case
+from minboost.suites.demo import demo_cases
 
 NAME = "methods"
 ROOT = Path(__file__).parents[1]
@@ -88,16 +89,19 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     lm = minboost.load("demo", device="cpu")
     started = time.monotonic()
-    values: dict[str, str] = {}  # the instruction's value ("French") of each case
-    validation = cases_of(values, "validation", 0, options.validation, options.validation)
-    test = cases_of(values, "test", 0, options.cases, options.cases)
-    profiling = cases_of(values, "validation", 7, options.profiling, 0)
+    validation = cases_of("validation", 0, options.validation, options.validation)
+    test = cases_of("test", 0, options.cases, options.cases)
+    profiling = cases_of("validation", 7, options.profiling, 0)
     bench = Bench(
         lm, validation, test, evaluate_at(lm, validation, None), evaluate_at(lm, test, None)
     )
-    directions = directions_of(lm, [*validation, *test], values)
+    directions = {
+        (direction.kind, direction.layer, concept): direction
+        for concept, of in demo_directions(lm).items()
+        for direction in of.found
+    }
     found = []
-    for alternatives in arms(directions, values):
+    for alternatives in arms(directions):
         found.append(bench.run(*alternatives))
         say(found[-1], started)
         arm, chosen = found[-1].arm, found[-1].chosen
@@ -134,46 +138,18 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def cases_of(
-    values: dict[str, str], split: Any, seed: int, conflict: int, control: int
-) -> list[Case]:
-    """Cases of the demo world, without conflict as controls; their values go to ``values``."""
-    cases = []
-    for conflicting, count in ((True, conflict), (False, control)):
-        for drawn in sample_cases(seed, split, count, conflict=conflicting):
-            case = Case(
-                instruction=drawn.instruction,
-                query=drawn.query,
-                answer=drawn.answer_if_instruction,
-                task=drawn.kind,
-                split=split,
-                control=not conflicting,
-            )
-            values[case.key] = drawn.value
-            cases.append(case)
-    return cases
+def cases_of(split: str, seed: int, conflict: int, control: int) -> list[Case]:
+    """Cases of a split of the demo world, those without a competing request as controls."""
+    drawn = demo_cases(conflict=conflict, control=control, seed=seed)
+    return [case for case in drawn if case.split == split]
 
 
-def directions_of(
-    lm: minboost.LM, cases: Sequence[Case], values: dict[str, str]
-) -> dict[tuple[str, int, str, str], minboost.directions.Direction]:
-    """(direction, layer, kind of instruction, its value) → the direction."""
-    found = {}
-    asked = [(case.task, values[case.key]) for case in cases]
-    for kind, value, directions in demo_directions(lm, asked):
-        for direction in directions.found:
-            found[direction.kind, direction.layer, kind, value] = direction
-    return found
-
-
-def arms(directions: dict[Any, Any], values: dict[str, str]) -> list[list[Arm]]:
+def arms(directions: dict[tuple[str, int, str], Direction]) -> list[list[Arm]]:
     """Each method as the arms of which the best on validation counts."""
 
     def latent(kind: str, layer: int) -> Arm:
         def make(factor: float) -> Callable[[Case], Method]:
-            return lambda case: Latent(
-                factor, direction=directions[kind, layer, case.task, values[case.key]]
-            )
+            return lambda case: Latent(factor, direction=directions[kind, layer, case.concept])
 
         factors = (1.0,) if kind == "projection" else FACTORS
         return Arm(f"latent, {kind}", "factor", factors, make, detail=f"layer {layer}")

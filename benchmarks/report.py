@@ -20,9 +20,7 @@ from demo_directions import LAYERS, demo_directions
 
 import minboost
 from minboost.cli import main as minboost_command
-from minboost.demo.corpus import sample_cases
 from minboost.directions import KINDS, save_directions
-from minboost.suites.demo import concept
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "demo_report"
@@ -72,17 +70,10 @@ def latent_grids() -> list[str]:
 
 
 def write_directions(folder: Path) -> None:
-    """A file of directions for each concept of the demo world's held-out cases."""
+    """A file of directions for each concept of the demo world."""
     folder.mkdir()
-    lm = minboost.load("demo", device="cpu")
-    drawn = [
-        case
-        for split in ("validation", "test")
-        for case in sample_cases(0, split, 420, conflict=True)  # type: ignore[arg-type]
-    ]
-    asked = [(case.kind, case.value) for case in drawn]
-    for kind, value, directions in demo_directions(lm, asked):
-        save_directions(folder / f"{concept(kind, value)}.safetensors", directions)
+    for concept, directions in demo_directions(minboost.load("demo", device="cpu")).items():
+        save_directions(folder / f"{concept}.safetensors", directions)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import InputError
 
@@ -30,6 +30,9 @@ class Kind:
 
     def head(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {"format": self.format, **values}
+
+
+Self = TypeVar("Self", bound="LineFile")
 
 
 class LineFile:
@@ -70,7 +73,7 @@ class LineFile:
             self._lock.release()
             raise
 
-    def __enter__(self) -> LineFile:
+    def __enter__(self: Self) -> Self:
         return self
 
     def __exit__(

@@ -16,7 +16,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..fingerprint import config_digest, weights_digest
@@ -90,7 +89,7 @@ def header(
     }
 
 
-class ScoreFile:
+class ScoreFile(LineFile):
     """The scores that are there, by case, and the file to which more are added.
 
     Raises:
@@ -99,27 +98,16 @@ class ScoreFile:
 
     def __init__(self, path: Path, head: Mapping[str, Any], *, restart: bool = False) -> None:
         self.scores: dict[str, CaseScores] = {}
-        self._file = LineFile(path, KIND, head, restart=restart)
+        super().__init__(path, KIND, head, restart=restart)
         try:
-            for number, raw in self._file.lines:
+            for number, raw in self.lines:
                 one = _scores(raw, head["size"])
                 if one is None:
                     raise broken(path, KIND, number)
                 self.scores.setdefault(one.case, one)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
-
-    def __enter__(self) -> ScoreFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
 
     def missing(self, batch: Sequence[str]) -> list[str]:
         """The cases of ``batch`` to score: those not there.
@@ -137,7 +125,7 @@ class ScoreFile:
         """Append what is not there yet, and see it on its way to the disk."""
         for one in scored:
             if one.case not in self.scores:
-                self._file.write(one.as_json())
+                self.write(one.as_json())
                 self.scores[one.case] = one
 
 

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ..line_file import Kind, LineFile, as_line, broken, read_lines
@@ -76,7 +75,7 @@ def read_results(path: Path) -> Results:
     return _filled(path, head, lines)
 
 
-class ResultsFile:
+class ResultsFile(LineFile):
     """A results file that one process at a time adds to; what it holds is in ``results``.
 
     Raises:
@@ -84,40 +83,28 @@ class ResultsFile:
     """
 
     def __init__(self, path: Path, head: Mapping[str, Any], *, restart: bool = False) -> None:
-        self.path = path
-        self._file = LineFile(path, KIND, head, restart=restart)
+        super().__init__(path, KIND, head, restart=restart)
         try:
-            self.results = _filled(path, self._file.head, self._file.lines)
+            self.results = _filled(path, self.head, self.lines)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
-
-    def __enter__(self) -> ResultsFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
 
     def add_run(self, run: RunInfo) -> None:
         """Note a command, unless it is the one that was noted last."""
         run = RunInfo.from_json(json.loads(as_line(run.as_json())))  # tuples in settings are lists
         if not self.results.runs or self.results.runs[-1] != run:
-            self._file.write(run.as_json())
+            self.write(run.as_json())
             self.results.runs.append(run)
             self.results.before = frozenset(self.results.records)
 
     def add(self, records: Iterable[Record]) -> None:
         for record in records:
-            self._file.write(record.as_json())
+            self.write(record.as_json())
             self.results.records[record.key] = record
 
     def add_rating(self, rating: Rating) -> None:
-        self._file.write(rating.as_json())
+        self.write(rating.as_json())
         self.results.ratings[rating.key, rating.judge] = rating
 
 
