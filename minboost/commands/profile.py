@@ -53,10 +53,10 @@ if TYPE_CHECKING:
 SPLIT = "validation"
 EXAMPLES = """
 \b
-A task file has one case a line, as JSON: {"instruction": …, "query": …, "answer": …} with the
-answer that obeys, and where wanted "task", "match" (exact or contains), "split" (validation or
-test) and "control" (true for a case that steering must not break). Only the validation split is
-used.
+Tasks are a suite (docs/suites.md): one case a line, as JSON {"instruction": …, "query": …,
+"answer": …} with the answer that obeys, which every case must have here, and where wanted "task",
+"split" (validation or test) and "control" (true for a case that steering must not break); or the
+same as YAML. Only the validation split is used.
 \b
 Every head is scored by what steering it alone adds to the log-probability of the answers. Each task
 ranks the heads; --select says how the top k of the rankings become one set. The sets of all k are
@@ -88,7 +88,7 @@ Exit codes: 0 done, 1 output not writable, 2 usage, 3 model not usable, 4 out of
     epilog=EXAMPLES,
     context_settings=CONTEXT,
 )
-@click.option("--tasks", default="demo", show_default=True, help="demo, or a file of cases.")
+@click.option("--tasks", default="demo", show_default=True, help="A suite: shipped, or a file.")
 @click.option("--select", type=click.Choice(SELECTIONS), default="intersection", show_default=True,
               help="Which heads of the tasks' top k: common to all, of any, of --task's own, or "
               "common to all but --task.")  # fmt: skip

@@ -27,7 +27,7 @@ from .program import EXIT_USAGE
 
 EXAMPLES = """
 \b
-A task file has one case a line, as JSON:
+Tasks are a suite (docs/suites.md): YAML, or one case a line, as JSON:
   {"instruction": "Answer in French.", "query": "What colour is the sky?", "answer": "Bleu."}
 and, where wanted, "match" ("exact" or "contains"), "split" ("validation" or "test"; by a hash
 without it), "control" (true for what the plain model gets right and steering should not break).
@@ -58,7 +58,7 @@ usable, 4 out of memory, 130 interrupted.
     "--tasks",
     default="demo",
     show_default=True,
-    help="The task file, or demo for held-out cases of the demo world.",
+    help="A suite: a shipped one by name, or a .yaml or .jsonl file.",
 )
 @click.option("--values", help="The strengths to try, such as 1,2,5.  [default: the method's]")
 @click.option(
