@@ -7,14 +7,15 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from minboost.comparison.provenance import commit, versions
-
 PACKAGES = ("torch", "triton", "transformers", "transformer-lens", "safetensors", "tokenizers")
 
 
 def describe() -> dict[str, Any]:
     """Processor, cores, device, versions and commit, as the results files hold them."""
+    # Not above: a benchmark may make minboost importable after it has imported this.
     import torch
+
+    from minboost.comparison.provenance import commit, versions
 
     cuda = torch.cuda.is_available()
     return {
