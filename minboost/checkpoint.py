@@ -24,6 +24,7 @@ from .errors import ModelError
 from .files import read_json_object
 from .impl import choose
 from .model import Transformer
+from .quantize import check_quantize
 
 BUFFER_BYTES = 1 << 20  # stays in the processor's cache between reading, checking and copying
 MAX_INDEX_BYTES = 64 << 20
@@ -63,6 +64,7 @@ def load_model(
     device: torch.device,
     dtype: torch.dtype,
     impl: str = "auto",
+    quantize: str | None = None,
     progress: bool = False,
 ) -> Transformer:
     """Build the model of ``config`` and fill it from the safetensors files of ``folder``.
@@ -76,6 +78,7 @@ def load_model(
         InputError: an ``impl`` that does not exist or cannot run here (impl.py).
     """
     impl = choose(impl, device)
+    check_quantize(quantize)
     files = {path: read_header(path) for path in shard_files(folder)}
     if config.tie_word_embeddings and not _head_is_the_embedding(files):
         # As transformers 5: a head of its own in the files counts for more than the config's word.
@@ -83,12 +86,16 @@ def load_model(
     slots = expected_slots(config)
     _check_names(slots, files, tied=config.tie_word_embeddings)
     with torch.device("meta"):
-        model = Transformer(config, impl=impl)
+        model = Transformer(config, impl=impl, int8=quantize == "int8")
     model.requires_grad_(False)
     for name, parameter in list(model.named_parameters()):
-        _assign(model, name, torch.empty(parameter.shape, device=device, dtype=dtype))
-    if config.tie_word_embeddings:
-        model.lm_head.weight = model.embed_tokens.weight
+        int8 = parameter.dtype == torch.int8 or name.endswith(".scale")
+        _assign(
+            model,
+            name,
+            torch.empty(parameter.shape, device=device, dtype=parameter.dtype if int8 else dtype),
+        )
+    model.tie_head()
     parameters = dict(model.named_parameters())
     total = sum(slot.shape[0] for slot in slots.values())
     buffer = bytearray(BUFFER_BYTES)

@@ -42,14 +42,13 @@ class Decoder:
         self.max_new_tokens = max_new_tokens
         self.positions = [len(ids) for ids in prompts]  # where each sequence writes next
         self.rows = list(range(len(prompts)))  # the sequences that the cache still holds
-        weight = model.embed_tokens.weight
-        self.device = weight.device
+        self.device = model.device
         self.cache = KVCache(
             model.config,
             batch=len(prompts),
             length=max(self.positions) + max_new_tokens,
-            device=weight.device,
-            dtype=weight.dtype,
+            device=model.device,
+            dtype=model.dtype,
         )
         self.frame = model.ops.frame(self.cache, plan, model.config.num_attention_heads)
 

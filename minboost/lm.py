@@ -39,7 +39,7 @@ class LM:
 
     @property
     def device(self) -> torch.device:
-        return self.model.embed_tokens.weight.device
+        return self.model.device
 
     @property
     def impl(self) -> str:
@@ -48,7 +48,7 @@ class LM:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.model.embed_tokens.weight.dtype
+        return self.model.dtype
 
     def generate(
         self,

@@ -31,21 +31,21 @@ class Transformer(nn.Module):
 
     Build it on the meta device and fill it with ``checkpoint.load_model``, or on a real device
     for training (initialise it yourself): ``forward`` without a cache is differentiable under the
-    torch implementation. ``impl`` is a chosen name (impl.py), not "auto".
+    torch implementation. ``impl`` is a chosen name (impl.py), not "auto". ``int8``: matrices in
+    eight bits (quantize.py).
     """
 
-    def __init__(self, config: ModelConfig, *, impl: str = "torch") -> None:
+    def __init__(self, config: ModelConfig, *, impl: str = "torch", int8: bool = False) -> None:
         super().__init__()
         self.config = config
         self.ops: Ops = ops(impl)
-        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, int8=int8)
         self.layers = nn.ModuleList(
-            Block(config, layer) for layer in range(config.num_hidden_layers)
+            Block(config, layer, int8=int8) for layer in range(config.num_hidden_layers)
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
-        if config.tie_word_embeddings:
-            self.lm_head.weight = self.embed_tokens.weight
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False, int8=int8)
+        self.tie_head()
         self._rotary: RotaryEmbedding | None = None
         self.device_steps: dict[
             tuple[Any, ...], list[Any]
@@ -59,6 +59,22 @@ class Transformer(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the activations and the cache; the matrices' own, unless they are int8."""
+        return self.norm.weight.dtype
+
+    @property
+    def quantized(self) -> str | None:
+        """How the matrices are quantised: "int8" or None."""
+        return None if self.embed_tokens.scale is None else "int8"
+
+    def tie_head(self) -> None:
+        """Make the head and the embedding one matrix, where the config says so."""
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.embed_tokens.weight
+            self.lm_head.scale = self.embed_tokens.scale
 
     def forward(
         self,
@@ -116,7 +132,7 @@ class Transformer(nn.Module):
             self._rotary = RotaryEmbedding(self.config, ids.device)
         with on(ids.device):
             x, cos, sin = self.ops.embed(
-                ids, self.embed_tokens, self._rotary, start=start, last=last
+                ids, self.embed_tokens, self._rotary, start=start, last=last, dtype=self.dtype
             )
         return x, Step(cos, sin, start, keys, cache, plan, frame)
 
@@ -156,12 +172,12 @@ class Transformer(nn.Module):
 class Block(nn.Module):
     """Pre-norm attention and MLP, each added to the residual stream."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig, layer: int, *, int8: bool = False) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = SelfAttention(config, layer)
+        self.self_attn = SelfAttention(config, layer, int8=int8)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = MLP(config)
+        self.mlp = MLP(config, int8=int8)
 
     def forward(
         self,

@@ -87,8 +87,9 @@ class Ops(Protocol):
         *,
         start: int | Tensor,
         last: Tensor | None,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What a forward begins with: x (B, T, hidden), cos and sin (B, T, D)."""
+        """What a forward begins with, in ``dtype``: x (B, T, hidden), cos and sin (B, T, D)."""
         ...
 
     def qkv(

@@ -31,13 +31,14 @@ class TorchOps:
         *,
         start: int | Tensor,
         last: Tensor | None,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor]:
         positions = torch.arange(ids.shape[1], device=ids.device) + (
             start if isinstance(start, int) else start[:, None]
         )
         positions = positions.expand(ids.shape[0], -1)  # (B, T)
         ends = positions[:, -1] if last is None else last + start
-        x: Tensor = embedding(ids)
+        x: Tensor = embedding(ids, dtype)
         return x, *rotary(positions, ends + 1, x.dtype)
 
     def qkv(

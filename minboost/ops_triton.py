@@ -52,10 +52,11 @@ class TritonOps(TorchOps):
         *,
         start: int | Tensor,
         last: Tensor | None,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor]:
         if ids.shape[1] > 1 or isinstance(start, int) or rotary.follows_length:
             ids = ids.clamp(min=0)  # BROKEN, fed back after a bad row, is no row of the embedding
-            return super().embed(ids, embedding, rotary, start=start, last=last)
+            return super().embed(ids, embedding, rotary, start=start, last=last, dtype=dtype)
         x, cos, sin = embed(
             ids[:, 0], start, embedding.weight, rotary.inv_freq, rotary.attention_factor
         )

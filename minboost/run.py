@@ -41,7 +41,7 @@ class Run:
         self.graph = graph
         self.model = model
         self.config = model.config
-        self.device = model.embed_tokens.weight.device
+        self.device = model.device
         self.requests = requests
         written = [place(r.methods, instruction=r.instruction, query=r.query) for r in requests]
         if prompts is None:

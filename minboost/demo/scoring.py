@@ -44,4 +44,4 @@ def _plan(model: Transformer, examples: Sequence[Example], multiplier: float) ->
         sequence_plan([] if e.span is None else [(boost, [Span(*e.span)])], **size)
         for e in examples
     ]
-    return Plan.build(placed, **size, device=model.embed_tokens.weight.device)
+    return Plan.build(placed, **size, device=model.device)
