@@ -51,6 +51,9 @@ class Decoder:
             dtype=model.dtype,
         )
         self.frame = model.ops.frame(self.cache, plan, model.config.num_attention_heads)
+        self.row = None
+        if model.row is not None and len(prompts) == 1:
+            self.row = model.row.start(model, self.cache, plan)
 
     @torch.inference_mode()
     def prefill(self, *, return_mass: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -87,6 +90,10 @@ class Decoder:
 
         Those of a sequence that was dropped are zeros.
         """
+        if self.row is not None:
+            logits = self.row.step(tokens[0], self.positions[0])[None]
+            self.positions[0] += 1
+            return logits
         ids = torch.tensor([tokens[row] for row in self.rows], device=self.device)[:, None]
         at = [self.positions[row] for row in self.rows]
         positions = torch.tensor(at, device=self.device)

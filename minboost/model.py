@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from .ops import Frame, Ops, Step, ops
 from .plan import Plan
 from .residual import Stream
 from .rope import RotaryEmbedding
+
+if TYPE_CHECKING:
+    from .cpu import RowDecoder
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Transformer(nn.Module):
         self.device_steps: dict[
             tuple[Any, ...], list[Any]
         ] = {}  # kept between runs (device_step.py)
+        self.row: RowDecoder | None = None  # a faster way for a single sequence (cpu/row.py)
 
     @property
     def impl(self) -> str:

@@ -1,0 +1,62 @@
+"""The primitives of a row in the form that Inductor compiles best.
+
+Everything is computed in float32, whatever the weights' dtype: between one product and the next
+nothing is rounded. A product is written as sums over rows taken from several parts of the matrix
+at once. Inductor makes one loop of them, which reads as many streams of memory side by side; one
+stream alone does not reach the memory's speed on a core (benchmarks/results/cpu_forms.md).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .layer import Weights
+
+STREAMS = 8  # rows of a matrix that one turn of a loop takes
+OPTIONS = {
+    # A normed x, read by every row of the next product, is stored once and not formed again for
+    # each; keys and values, which are only widened, are not stored a second time.
+    "realize_reads_threshold": 1,
+}
+
+
+class Inductor:
+    """``Primitives`` (layer.py) for Inductor."""
+
+    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        wide = x.float()
+        return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps))
+
+    def product(self, weights: Weights, name: str, x: Tensor) -> Tensor:
+        weight, scale = weights[name], weights.get(f"{name}_scale")
+        wide = x.float()
+        part = weight.shape[0] // STREAMS
+        whole = STREAMS * part
+        sums = [
+            (weight[i * part : (i + 1) * part].float() * wide).sum(-1)
+            for i in range(STREAMS)
+            if part
+        ]
+        if whole < weight.shape[0]:
+            sums.append((weight[whole:].float() * wide).sum(-1))
+        y = torch.cat(sums)
+        if scale is not None:
+            y = y * scale
+        bias = weights.get(f"{name}_bias")
+        return y if bias is None else y + bias
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, keys: int, scale: float
+    ) -> Tensor:
+        assert bias is not None
+        H, D = q.shape
+        H_kv, S = k.shape[0], bias.shape[0]
+        group = H // H_kv
+        heads = (q * scale).view(H_kv, group, 1, D).float()
+        k, v = k[:, :S].float(), v[:, :S].float()
+        # A loop over the heads that share keys, which Inductor makes one pass over those keys.
+        logits = torch.stack([(heads[:, g] * k).sum(-1) for g in range(group)], 1)
+        weights = (logits + bias.view(S, H_kv, group).permute(1, 2, 0)).softmax(-1)
+        out = torch.stack([(weights[:, g, :, None] * v).sum(1) for g in range(group)], 1)
+        return out.reshape(H * D)

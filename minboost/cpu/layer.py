@@ -1,0 +1,131 @@
+"""One row through one layer, and through the head: the decode step of a single sequence, as pure
+functions of tensors.
+
+Each is written once. Eagerly it runs on ``Eager``'s primitives (eager.py); ``Inductor``'s
+(inductor.py) are forms that its compiler turns into one kernel a layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..layers import Weight
+
+if TYPE_CHECKING:
+    from ..model import Block
+
+Weights = dict[str, Tensor]
+
+
+class Primitives(Protocol):
+    """How the heavy parts of a row are computed."""
+
+    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """RMSNorm of x (…, K), in its dtype."""
+        ...
+
+    def product(self, weights: Weights, name: str, x: Tensor) -> Tensor:
+        """The matrix ``name`` (N, K), with its scale and bias where it has them, on x (K,)."""
+        ...
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, keys: int, scale: float
+    ) -> Tensor:
+        """Attention of q (H, D) to the first ``keys`` of k and v (H_kv, T_max, D): (H·D,).
+
+        ``bias`` (S, H) float32 is added to the logits, None for none.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the layers of a model have in common."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    eps: float
+
+
+class Row(NamedTuple):
+    """Where a row stands, and what it may see: the same for all layers but for cache and bias.
+
+    ``cos`` and ``sin`` (D,); ``position`` (1,) int64; ``k`` and ``v`` (H_kv, T_max, D), the layer's
+    cache, written at ``position``; ``bias`` (S, H) float32 for the S keys that there are then.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    position: Tensor
+    k: Tensor
+    v: Tensor
+    bias: Tensor | None
+
+
+def layer(x: Tensor, row: Row, weights: Weights, shape: Shape, by: Primitives, keys: int) -> Tensor:
+    """The residual stream x (hidden_size,) behind one layer; its keys and values are stored.
+
+    ``weights``: what ``layer_weights`` gives.
+    """
+    H, H_kv, D = shape.heads, shape.kv_heads, shape.head_dim
+    y = by.product(weights, "qkv", by.norm(x, weights["input_norm"], shape.eps))
+    y = y.view(H + 2 * H_kv, D)
+    turned, v = y[: H + H_kv], y[H + H_kv :]
+    if "q_norm" in weights:
+        q, k = turned[:H], turned[H:]
+        turned = torch.cat(
+            (
+                by.norm(q, weights["q_norm"], shape.eps),
+                by.norm(k, weights["k_norm"], shape.eps),
+            )
+        )
+    half = D // 2
+    swapped = torch.cat((-turned[:, half:], turned[:, :half]), dim=-1)
+    turned = turned * row.cos + swapped * row.sin
+    row.k.index_copy_(1, row.position, turned[H:, None].to(row.k.dtype))
+    row.v.index_copy_(1, row.position, v[:, None].to(row.v.dtype))
+    seen = by.attend(turned[:H], row.k, row.v, row.bias, keys, D**-0.5)
+    x = x + by.product(weights, "o", seen)
+    y = by.product(weights, "gate_up", by.norm(x, weights["post_norm"], shape.eps))
+    gate, up = y.chunk(2)
+    return x + by.product(weights, "down", F.silu(gate) * up)
+
+
+def head(x: Tensor, weights: Weights, eps: float, by: Primitives) -> Tensor:
+    """Logits (V,) float32 of the residual stream x (hidden_size,) behind the last layer."""
+    return by.product(weights, "head", by.norm(x, weights["norm"], eps)).float()
+
+
+def matrix(weight: Weight, name: str) -> Weights:
+    """A matrix as a layer's weights hold it: ``name``, with ``name_scale`` and ``name_bias``."""
+    found = {name: weight.weight.data}
+    if weight.scale is not None:
+        found[f"{name}_scale"] = weight.scale.data
+    bias = getattr(weight, "bias", None)
+    if bias is not None:
+        found[f"{name}_bias"] = bias.data
+    return found
+
+
+def layer_weights(block: Block) -> Weights:
+    """The tensors of one block of the model, under the names that ``layer`` uses."""
+    attn, mlp = block.self_attn, block.mlp
+    norms = {
+        "input_norm": block.input_layernorm,
+        "post_norm": block.post_attention_layernorm,
+        "q_norm": attn.q_norm,
+        "k_norm": attn.k_norm,
+    }
+    return {
+        **{name: norm.weight.data for name, norm in norms.items() if norm is not None},
+        **matrix(attn.qkv_proj, "qkv"),
+        **matrix(attn.o_proj, "o"),
+        **matrix(mlp.gate_up_proj, "gate_up"),
+        **matrix(mlp.down_proj, "down"),
+    }

@@ -1,0 +1,147 @@
+"""Decoding one sequence on a CPU: a token in, logits out, with as little as possible between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from ..cache import KVCache
+from ..plan import Plan
+from ..rope import RotaryEmbedding
+from .biases import Biases
+from .compiled import Run
+from .eager import Eager
+from .forms import Form
+from .layer import Row, Shape, head, layer, layer_weights, matrix
+
+if TYPE_CHECKING:
+    from ..layers import Weight
+    from ..model import Block, Transformer
+
+TABLE = 256  # positions whose rotation is computed at a time
+LayerRun = Callable[[Tensor, Row, int], Tensor]
+HeadRun = Callable[[Tensor], Tensor]
+
+
+class RowDecoder:
+    """How a model decodes a single sequence: eagerly, its products in ``forms``, or ``compiled``.
+
+    Held by ``Transformer.row``; ``minboost.cpu.prepare`` makes it.
+    """
+
+    def __init__(self, forms: dict[str, Form], compiled: tuple[Run, Run] | None = None) -> None:
+        self.forms = forms
+        self.compiled = compiled
+
+    def start(self, model: Transformer, cache: KVCache, plan: Plan | None) -> RowRun | None:
+        """A run on ``cache``, whose prompt is there already; None where ``forward`` has to do it.
+
+        That is for target masses, which need a look at every logit, and for a model that has been
+        moved off the CPU.
+        """
+        if model.device.type != "cpu" or cache.k.shape[1] != 1 or cache.k.dtype != model.dtype:
+            return None
+        if plan is not None and plan.target is not None:
+            return None
+        return RowRun(self, model, cache, plan)
+
+    def functions(self, model: Transformer) -> tuple[list[LayerRun], HeadRun]:
+        """The layers and the head of ``model``."""
+        shape = shape_of(model)
+        weights = all_layer_weights(model)
+        ends = head_weights(model)
+        if self.compiled is None:
+            eager = Eager(self.forms)
+
+            def plain(of: dict[str, Tensor]) -> LayerRun:
+                return lambda x, row, keys: layer(x, row, of, shape, eager, keys)
+
+            return [plain(of) for of in weights], lambda x: head(x, ends, shape.eps, eager)
+        run_layer, run_head = self.compiled
+
+        def fused(tensors: list[Tensor]) -> LayerRun:
+            return lambda x, row, keys: run_layer([x, *row, *tensors])[0]
+
+        tail = list(ends.values())
+        return [fused(list(of.values())) for of in weights], lambda x: run_head([x, *tail])[0]
+
+
+class RowRun:
+    """One sequence's steps: ``step`` with the token at the next position."""
+
+    def __init__(
+        self, decoder: RowDecoder, model: Transformer, cache: KVCache, plan: Plan | None
+    ) -> None:
+        fused = decoder.compiled is not None
+        # Compiled, everything between the weights is float32.
+        self.dtype = torch.float32 if fused else model.dtype
+        self.embedding = model.embed_tokens
+        self.residual = None if plan is None else plan.residual
+        self.caches = list(zip(cache.k[:, 0].unbind(), cache.v[:, 0].unbind(), strict=True))
+        config = model.config
+        self.biases = Biases(
+            plan,
+            config.layer_windows or [None] * config.num_hidden_layers,
+            heads=config.num_attention_heads,
+            length=cache.length,
+            keys_first=fused,
+            always=fused,
+        )
+        self.layers, self.head = decoder.functions(model)
+        self.rotary = RotaryEmbedding(config, model.device)
+        self.position = torch.zeros(1, dtype=torch.int64)
+        self._first, self._cos, self._sin = -TABLE, torch.empty(0), torch.empty(0)
+
+    def step(self, token: int, position: int) -> Tensor:
+        """Logits (V,) float32 behind ``token``, which stands at ``position``."""
+        cos, sin = self._rotation(position)
+        self.position.fill_(position)
+        keys = position + 1
+        x = self._embedded(self.embedding, token)
+        biases = self.biases.at(keys)
+        for depth, (run, (k, v), bias) in enumerate(
+            zip(self.layers, self.caches, biases, strict=True), 1
+        ):
+            x = run(x, Row(cos, sin, self.position, k, v, bias), keys)
+            if self.residual is not None:
+                x = self.residual(depth, x[None, None])[0, 0]
+        return self.head(x)
+
+    def _embedded(self, embedding: Weight, token: int) -> Tensor:
+        row = embedding.weight[token]
+        if embedding.scale is not None:
+            row = row * embedding.scale[token]
+        return row.to(self.dtype)
+
+    def _rotation(self, position: int) -> tuple[Tensor, Tensor]:
+        at = position - self._first
+        if not 0 <= at < TABLE:
+            positions = torch.arange(position, position + TABLE)
+            # Each position as a sequence that ends there: some angles follow the length so far.
+            cos, sin = self.rotary(positions[:, None], positions + 1, self.dtype)
+            self._first, self._cos, self._sin, at = position, cos[:, 0], sin[:, 0], 0
+        return self._cos[at], self._sin[at]
+
+
+def shape_of(model: Transformer) -> Shape:
+    """What all layers of ``model`` have in common."""
+    config = model.config
+    return Shape(
+        config.num_attention_heads,
+        config.num_key_value_heads,
+        config.head_dim,
+        config.rms_norm_eps,
+    )
+
+
+def all_layer_weights(model: Transformer) -> list[dict[str, Tensor]]:
+    """The tensors of every layer."""
+    return [layer_weights(cast("Block", block)) for block in model.layers]
+
+
+def head_weights(model: Transformer) -> dict[str, Tensor]:
+    """The tensors of the final norm and the head."""
+    return {"norm": model.norm.weight.data, **matrix(model.lm_head, "head")}
