@@ -92,6 +92,7 @@ def examples() -> list[Example]:
         Example("rope", "any", "plain", _part(_rope), (("64 heads", _part(_rope)),)),
         Example("rope", "any", "head norms", _part(_rope, head_norms=True)),
         Example("embed", "any", "plain", _embed, (("8 x 4096", _embed),)),
+        Example("embed", "any", "int8", _part(_embed, int8=True)),
         Example("greedy", "any", "plain", _greedy, (("8 x 128256", _greedy),)),
     ]
 
@@ -228,17 +229,22 @@ def _products(batch: int, wide: bool) -> list[Example]:
     """Every product of a decode step, at the widths of Llama 3's 1B (and 8B, where timed)."""
     shape = f"b{batch}-{'wide' if wide else 'narrow'}"
     made = []
-    for suffix, dtype in (("", BF16), (", fp32", FP32)):
+    for suffix, dtype, int8 in (
+        ("", BF16, False),
+        (", fp32", FP32, False),
+        (", int8", BF16, True),
+        (", fp32 int8", FP32, True),
+    ):
         if batch > 1 and wide and dtype == FP32:
             continue  # taken for narrow (kernels/product.py)
 
         def timed(
-            kind: Callable[..., Call], *widths: tuple[int, int], dtype: torch.dtype = dtype
+            kind: Callable[..., Call], *widths: tuple[int, int], plain: bool = not suffix
         ) -> tuple[tuple[str, Prepare], ...]:
-            if dtype == FP32:
+            if not plain:
                 return ()
             return tuple(
-                (f"{kind.__name__.strip('_')} {N} x {K}", _part(kind, batch, N, K, dtype))
+                (f"{kind.__name__.strip('_')} {N} x {K}", _part(kind, batch, N, K, BF16))
                 for N, K in widths
             )
 
@@ -254,19 +260,23 @@ def _products(batch: int, wide: bool) -> list[Example]:
             ]
         for form, kind, widths in kinds:
             N, K = (16384, 2048) if wide else (3072, 2048)
-            prepare = _part(kind, batch, N, K, dtype)
+            prepare = _part(kind, batch, N, K, dtype, int8=int8)
             made.append(Example("linear", shape, form + suffix, prepare, timed(kind, *widths)))
     return made
 
 
 def _operands(
-    batch: int, N: int, K: int, dtype: torch.dtype, where: Where
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x (B, K), weight (N, K), norm (K,) and bias (N,)."""
+    batch: int, N: int, K: int, dtype: torch.dtype, where: Where, int8: bool
+) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
+    """x (B, K), weight (N, K), with its scale (N,) where it is int8, norm (K,) and bias (N,)."""
     weight = where.randn(N, K, dtype=dtype, seed=2)
     weight *= K**-0.5
+    matrix = {"weight": weight}
+    if int8:
+        matrix["weight"] = (weight * K**0.5 * 40).clamp(-127, 127).to(torch.int8)
+        matrix["scale"] = torch.full((N,), K**-0.5 / 40, device=where.device)
     x, norm = (where.randn(*s, dtype=dtype, seed=3) for s in ((batch, K), (K,)))
-    return x, weight, norm, where.randn(N, dtype=dtype, seed=4)
+    return x, matrix, norm, where.randn(N, dtype=dtype, seed=4)
 
 
 def _tiny(where: Where, N: int, K: int) -> tuple[int, int]:
@@ -274,41 +284,53 @@ def _tiny(where: Where, N: int, K: int) -> tuple[int, int]:
     return (where.size(N, 8192 if N >= 8192 else 96), where.size(K, 64))
 
 
-def _residual(batch: int, N: int, K: int, dtype: torch.dtype, where: Where) -> Call:
+def _residual(
+    batch: int, N: int, K: int, dtype: torch.dtype, where: Where, *, int8: bool = False
+) -> Call:
     from minboost.kernels.linear import linear
 
     N, K = _tiny(where, N, K)
-    x, weight, _, bias = _operands(batch, N, K, dtype, where)
+    x, matrix, _, bias = _operands(batch, N, K, dtype, where, int8)
     residual = where.randn(batch, N, dtype=dtype, seed=5)
-    return Call(lambda: linear(x, weight, bias=bias, residual=residual), weight.nbytes)
+    return Call(lambda: linear(x, **matrix, bias=bias, residual=residual), matrix["weight"].nbytes)
 
 
-def _head(batch: int, N: int, K: int, dtype: torch.dtype, where: Where) -> Call:
+def _head(
+    batch: int, N: int, K: int, dtype: torch.dtype, where: Where, *, int8: bool = False
+) -> Call:
     from minboost.kernels.linear import linear
 
     N, K = _tiny(where, N, K)
-    x, weight, norm, _ = _operands(batch, N, K, dtype, where)
-    return Call(lambda: linear(x, weight, norm=norm, eps=EPS, out_dtype=FP32), weight.nbytes)
+    x, matrix, norm, _ = _operands(batch, N, K, dtype, where, int8)
+    return Call(
+        lambda: linear(x, **matrix, norm=norm, eps=EPS, out_dtype=FP32), matrix["weight"].nbytes
+    )
 
 
-def _gate_up(batch: int, N: int, K: int, dtype: torch.dtype, where: Where) -> Call:
+def _gate_up(
+    batch: int, N: int, K: int, dtype: torch.dtype, where: Where, *, int8: bool = False
+) -> Call:
     from minboost.kernels.gate_up import gate_up
 
     N, K = _tiny(where, N, K)
-    x, weight, norm, bias = _operands(batch, N, K, dtype, where)
-    return Call(lambda: gate_up(x, weight, norm=norm, eps=EPS, bias=bias), weight.nbytes)
+    x, matrix, norm, bias = _operands(batch, N, K, dtype, where, int8)
+    return Call(
+        lambda: gate_up(x, **matrix, norm=norm, eps=EPS, bias=bias), matrix["weight"].nbytes
+    )
 
 
-def _qkv(batch: int, N: int, K: int, dtype: torch.dtype, where: Where) -> Call:
+def _qkv(
+    batch: int, N: int, K: int, dtype: torch.dtype, where: Where, *, int8: bool = False
+) -> Call:
     from minboost.kernels.qkv import qkv
 
     D = where.size(N, 768) // 48  # 32 + 2 · 8 heads
     K = where.size(K, 64)
-    x, weight, norm, bias = _operands(batch, 48 * D, K, dtype, where)
+    x, matrix, norm, bias = _operands(batch, 48 * D, K, dtype, where, int8)
     place = _place(batch, D, dtype, where)
     return Call(
-        lambda: qkv(x, weight, norm=norm, eps=EPS, bias=bias, **place, head_dim=D),
-        weight.nbytes,
+        lambda: qkv(x, **matrix, norm=norm, eps=EPS, bias=bias, **place, head_dim=D),
+        matrix["weight"].nbytes,
     )
 
 
@@ -344,14 +366,22 @@ def _place(batch: int, D: int, dtype: torch.dtype, where: Where) -> dict[str, An
     }
 
 
-def _embed(where: Where) -> Call:
+def _embed(where: Where, *, int8: bool = False) -> Call:
     from minboost.kernels.embed import embed
 
     batch, K = 8, where.size(4096, 64)
     weight = where.randn(where.size(2048, 50), K, dtype=BF16, seed=1)
+    dtype, scale = weight.dtype, None
+    if int8:
+        weight = (weight * 40).clamp(-127, 127).to(torch.int8)
+        scale = torch.full((len(weight),), 1 / 40, device=where.device)
     tokens = where.integers(*range(1, batch + 1))
     frequencies = where.randn(64, dtype=FP32, seed=2)
-    return Call(lambda: embed(tokens, tokens, weight, frequencies, 1.0)[0], 2.0 * batch * K)
+
+    def run() -> Tensor:
+        return embed(tokens, tokens, weight, frequencies, 1.0, scale=scale, dtype=dtype)[0]
+
+    return Call(run, moved=float(batch * K * weight.element_size()))
 
 
 def _greedy(where: Where) -> Call:

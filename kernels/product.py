@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from .launch import launch
+from .launch import free_registers, launch
 
 MAX_BATCH = 16  # rows of the smallest tile of a tensor core
 RUN = tl.constexpr(8)  # sums of so many neighbours stay in one thread until the loop is over
@@ -24,21 +25,26 @@ WIDE = 8192  # rows of a weight from which larger tiles still fill a GPU
 
 @triton.jit
 def product(
-    x_ptr, norm_ptr, weight_ptr, rows, B, K, eps,
+    x_ptr, norm_ptr, weight_ptr, scale_ptr, rows, B, K, eps,
     BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     STAGES: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """weight[rows] @ rmsnorm(x)ᵀ, (BLOCK_N, BLOCK_B) float32, 0 where b ≥ B.
 
     x (B, K) and weight (…, K), both contiguous; ``rows`` (BLOCK_N,) are all rows of the weight.
-    Without ``norm_ptr`` x is taken as it is. What an earlier launch wrote must be read after this
-    call: under programmatic dependent launch the wait for it is in here.
+    Without ``norm_ptr`` x is taken as it is. ``scale_ptr``: a float32 factor a row of the weight,
+    whose elements are then int8. What an earlier launch wrote must be read after this call: under
+    programmatic dependent launch the wait for it is in here.
     """
+    if scale_ptr is not None:  # ahead of the loop, so that nothing waits for it at the end
+        scale = tl.load(scale_ptr + rows)
     w_at = weight_ptr + rows[:, None].to(tl.int64) * K + tl.arange(0, BLOCK_K)[None, :]
     if BLOCK_B == 1:
         y = one_vector(x_ptr, norm_ptr, w_at, K, eps, BLOCK_N, BLOCK_K, STAGES, PDL)
     else:
         y = few_vectors(x_ptr, norm_ptr, w_at, B, K, eps, BLOCK_B, BLOCK_N, BLOCK_K, STAGES, PDL)
+    if scale_ptr is not None:
+        y = y * scale[:, None]
     return y
 
 
@@ -108,10 +114,12 @@ def few_vectors(
     offs_k = tl.arange(0, BLOCK_K)
     offs_b = tl.arange(0, BLOCK_B)
     real = (offs_b < B)[None, :]
+    # What tl.dot multiplies: x's dtype, in which int8 weights are exact.
+    dtype: tl.constexpr = x_ptr.dtype.element_ty
     x_at = x_ptr + offs_b[None, :].to(tl.int64) * K + offs_k[:, None]  # (K, B)
     # A 16-bit operand x · norm would overflow in float16 where the normed one does not, so there
     # its factor comes first, from a look at x ahead of the loop. bfloat16 has float32's range.
-    FIRST: tl.constexpr = norm_ptr is not None and w_at.dtype.element_ty == tl.float16
+    FIRST: tl.constexpr = norm_ptr is not None and dtype == tl.float16
     factor = tl.full([BLOCK_B], 1.0, tl.float32)
     squares = tl.zeros([BLOCK_K // RUN, BLOCK_B], tl.float32)
     if FIRST:
@@ -128,12 +136,12 @@ def few_vectors(
         x = tl.load(x_at + k, mask=inside[:, None] & real, other=0.0)
         x, squares = normed(x, norm_ptr, norm, factor, squares, BLOCK_B, BLOCK_K, FIRST)
         norm = norm_tile(norm_ptr, k + BLOCK_K, K, BLOCK_K)  # a thread's part is too small to pipe
-        acc = tl.dot(w, x.to(w.dtype), acc, input_precision="ieee")
+        acc = tl.dot(w.to(dtype), x.to(dtype), acc, input_precision="ieee")
     if PDL:
         norm = norm_tile(norm_ptr, 0, K, BLOCK_K)
         x = tl.load(x_at, mask=(offs_k < K)[:, None] & real, other=0.0)
         x, squares = normed(x, norm_ptr, norm, factor, squares, BLOCK_B, BLOCK_K, FIRST)
-        acc = tl.dot(early, x.to(early.dtype), acc, input_precision="ieee")
+        acc = tl.dot(early.to(dtype), x.to(dtype), acc, input_precision="ieee")
     if norm_ptr is not None and not FIRST:
         acc = acc * tl.rsqrt(tl.sum(squares, 0) / K + eps)[None, :]
     return acc
@@ -170,16 +178,21 @@ def pairs(y, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr):
     return tl.split(y.reshape(BLOCK_N // 2, 2, BLOCK_B).permute(0, 2, 1))
 
 
-def sizes(x: Tensor, weight: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tile sizes and launch options for x (B, K) and weight (N, K), both checked here.
+def sizes(x: Tensor, weight: Tensor, scale: Tensor | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tile sizes and launch options for x (B, K), weight (N, K) and its scale, all checked here.
 
-    A tile's width in the table is for weights of two bytes; wider ones get a narrower tile.
+    A tile's width in the table is for operands of two bytes; wider ones get a narrower tile. With
+    one vector of two bytes, int8 weights get one twice as wide, so that as many bytes are under
+    way. With a batch they keep the table's: each of their tiles has one of x beside it.
     """
     B, width = x.shape[0], weight.element_size()
+    width = max(width, x.element_size() // (2 if B == 1 else 1))
     assert 1 <= B <= MAX_BATCH, f"a decode product takes 1 to {MAX_BATCH} rows, not {B}"
     assert x.shape[1] == weight.shape[1]
     assert x.is_contiguous()
     assert weight.is_contiguous()
+    assert (scale is not None) == (weight.dtype == torch.int8)
+    assert scale is None or (scale.is_contiguous() and scale.shape == weight.shape[:1])
     entry = launch("linear", shape_class(B, weight.shape[0], width), x.device)
     tile = {
         "BLOCK_B": 1 if B == 1 else MAX_BATCH,
@@ -189,18 +202,31 @@ def sizes(x: Tensor, weight: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         "PDL": bool(entry["pdl"]),
     }
     options = {"num_warps": entry["num_warps"]}
+    if scale is not None and B > 1:  # the weights pass through registers on their way to tl.dot
+        options |= free_registers()
     if entry["pdl"]:  # known to the NVIDIA backend alone
         options["launch_pdl"] = True
     return tile, options
 
 
 def shape_class(B: int, N: int, width: int) -> str:
-    """The key of a product in the launch table, for N rows of weights of ``width`` bytes.
+    """The key of a product in the launch table, for N rows and operands of ``width`` bytes.
 
     Float32 with B > 1 has no tensor cores that keep its precision; wide tiles spill there.
     """
     wide = N >= WIDE and (B == 1 or width <= 2)
     return f"b{1 if B == 1 else 8}-{'wide' if wide else 'narrow'}"
+
+
+def product_reference(
+    x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """x @ (weight · scale)ᵀ + bias in torch, in x's dtype; with a scale, rounded once."""
+    if scale is None:
+        return F.linear(x, weight, bias)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    y = F.linear(x.to(wide), weight.to(wide)) * scale
+    return (y if bias is None else y + bias).to(x.dtype)
 
 
 def rmsnorm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:

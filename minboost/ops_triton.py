@@ -58,7 +58,13 @@ class TritonOps(TorchOps):
             ids = ids.clamp(min=0)  # BROKEN, fed back after a bad row, is no row of the embedding
             return super().embed(ids, embedding, rotary, start=start, last=last, dtype=dtype)
         x, cos, sin = embed(
-            ids[:, 0], start, embedding.weight, rotary.inv_freq, rotary.attention_factor
+            ids[:, 0],
+            start,
+            embedding.weight,
+            rotary.inv_freq,
+            rotary.attention_factor,
+            scale=embedding.scale,
+            dtype=dtype,
         )
         return x[:, None], cos[:, None], sin[:, None]
 
@@ -81,10 +87,10 @@ class TritonOps(TorchOps):
             "head_dim": attn.head_dim,
         }
         if len(rows) <= FUSED_ROWS and attn.q_norm is None:
-            q = qkv(rows, proj.weight, norm=norm.weight, eps=norm.eps, bias=proj.bias, **where)
+            q = qkv(rows, **_matrix(proj), norm=norm.weight, eps=norm.eps, **where)
             return q[:, :, None], None
         if len(rows) <= FUSED_ROWS:
-            product = linear_rows(rows, proj.weight, bias=proj.bias, norm=norm.weight, eps=norm.eps)
+            product = linear_rows(rows, **_matrix(proj), norm=norm.weight, eps=norm.eps)
         else:
             product = proj(norm(rows))
         norms = {}
@@ -142,14 +148,14 @@ class TritonOps(TorchOps):
             return super().add_linear(x, y, linear)
         rows = y.reshape(-1, y.shape[-1])
         residual = x.reshape(-1, x.shape[-1])
-        out: Tensor = linear_rows(rows, linear.weight, bias=linear.bias, residual=residual)
+        out: Tensor = linear_rows(rows, **_matrix(linear), residual=residual)
         return out.view_as(x)
 
     def gate_up(self, x: Tensor, norm: RMSNorm, linear: Linear) -> Tensor:
         if not _few(x, linear.weight):
             return super().gate_up(x, norm, linear)
         rows = x.reshape(-1, x.shape[-1])
-        out: Tensor = gate_up(rows, linear.weight, norm=norm.weight, eps=norm.eps, bias=linear.bias)
+        out: Tensor = gate_up(rows, **_matrix(linear), norm=norm.weight, eps=norm.eps)
         return out.view(*x.shape[:-1], -1)
 
     def logits(self, x: Tensor, norm: RMSNorm, head: Linear) -> Tensor:
@@ -157,8 +163,7 @@ class TritonOps(TorchOps):
             return super().logits(x, norm, head)
         out: Tensor = linear_rows(
             x.reshape(-1, x.shape[-1]),
-            head.weight,
-            bias=head.bias,
+            **_matrix(head),
             norm=norm.weight,
             eps=norm.eps,
             out_dtype=torch.float32,
@@ -201,6 +206,11 @@ class TritonOps(TorchOps):
                 plan.start, plan.stop, plan.strength, NO_END, plan.targeted
             )
         return self._cut[plan]
+
+
+def _matrix(linear: Linear) -> dict[str, Tensor | None]:
+    """What the fused products take of a layer."""
+    return {"weight": linear.weight, "scale": linear.scale, "bias": linear.bias}
 
 
 def _few(x: Tensor, weight: Tensor) -> bool:

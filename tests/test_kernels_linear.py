@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 
 from minboost.layers import RMSNorm
+from minboost.quantize import int8_linear, quantize_rows
 from minboost.rope import rotate
 
 pytest.importorskip("triton")
@@ -81,7 +82,8 @@ def near(got, torch_path, want, *, dtype, B=1):
     assert (got.double() - want).abs().max() <= allowed
 
 
-def product_inputs(B, N, K, dtype, *, bias, norm, residual=False, seed=0):
+def product_inputs(B, N, K, dtype, *, bias=False, norm=False, residual=False, int8=False, seed=0):
+    """x, the weight and the other arguments of a product; with ``int8``, the scale among them."""
     arguments = {
         "bias": randn(N, seed=seed + 3, dtype=dtype) if bias else None,
         "norm": 1 + randn(K, seed=seed + 4, dtype=dtype) / 4 if norm else None,
@@ -90,15 +92,20 @@ def product_inputs(B, N, K, dtype, *, bias, norm, residual=False, seed=0):
     if residual:
         arguments["residual"] = randn(B, N, seed=seed + 5, dtype=dtype)
     weight = randn(N, K, seed=seed + 2, dtype=dtype) / K**0.5
+    if int8:
+        weight, arguments["scale"] = quantize_rows(weight)
     return randn(B, K, seed=seed + 1, dtype=dtype) * 2, weight, arguments
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "fp16"])
-@pytest.mark.parametrize("extras", ["", "bias", "residual", "norm", "bias norm residual"])
+@pytest.mark.parametrize(
+    "extras",
+    ["", "bias", "residual", "norm", "bias norm residual", "int8", "int8 bias norm residual"],
+)
 @pytest.mark.parametrize("B", [1, 2, 3, 8])
 @pytest.mark.usefixtures("tiles")
 def test_linear(B, extras, dtype):
-    on = {name: name in extras for name in ("bias", "norm", "residual")}
+    on = {name: name in extras for name in ("bias", "norm", "residual", "int8")}
     x, weight, arguments = product_inputs(B, 35, 130, dtype, **on)
     want = linear_reference(x.double(), weight.double(), **widened(arguments))
     near(
@@ -110,10 +117,11 @@ def test_linear(B, extras, dtype):
     )
 
 
+@pytest.mark.parametrize("int8", [False, True], ids=["plain", "int8"])
 @pytest.mark.parametrize("B", [1, 5])
 @pytest.mark.parametrize(("N", "K"), [(1, 1), (1, 200), (33, 1), (5, 31), (4, 64), (17, 2049)])
-def test_linear_of_awkward_sizes(N, K, B):
-    x, weight, arguments = product_inputs(B, N, K, torch.float32, bias=True, norm=True)
+def test_linear_of_awkward_sizes(N, K, B, int8):
+    x, weight, arguments = product_inputs(B, N, K, torch.float32, bias=True, norm=True, int8=int8)
     want = linear_reference(x.double(), weight.double(), **widened(arguments))
     near(
         linear(x, weight, **arguments),
@@ -144,10 +152,11 @@ def test_the_logits_are_not_rounded_to_the_dtype_of_the_weights(B):
     near(logits, linear_reference(x, weight, **arguments), want, dtype=torch.float16)
 
 
+@pytest.mark.parametrize("int8", [False, True], ids=["plain", "int8"])
 @pytest.mark.parametrize("op", ["linear", "gate_up"])
 @pytest.mark.parametrize("B", [1, 3])
-def test_the_norm_of_large_float16_values_does_not_overflow(B, op):
-    x, weight, arguments = product_inputs(B, 6, 40, torch.float16, bias=False, norm=True)
+def test_the_norm_of_large_float16_values_does_not_overflow(B, op, int8):
+    x, weight, arguments = product_inputs(B, 6, 40, torch.float16, norm=True, int8=int8)
     x, arguments["norm"] = x * 6000, arguments["norm"] * 20  # x · norm is beyond 65504
     assert not (x * arguments["norm"]).isfinite().all()
     kernel, reference = {
@@ -163,6 +172,17 @@ def test_the_norm_of_large_float16_values_does_not_overflow(B, op):
     )
 
 
+@pytest.mark.parametrize("B", [1, 3])
+def test_sums_of_int8_beyond_the_range_of_float16_do_not_overflow(B):
+    x, weight, arguments = product_inputs(B, 6, 700, torch.float16, int8=True)
+    x, weight = x.abs(), torch.full_like(weight, 127)
+    arguments["scale"] /= 100
+    want = linear_reference(x.double(), weight, **widened(arguments))
+    assert (want / arguments["scale"]).min() > 65504
+    torch_path = linear_reference(x, weight, **arguments)
+    near(linear(x, weight, **arguments), torch_path, want, dtype=torch.float16)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "fp16"])
 def test_a_row_of_a_batch_does_not_depend_on_the_others(dtype):
     x, weight, arguments = product_inputs(8, 35, 130, dtype, bias=True, norm=True)
@@ -172,13 +192,14 @@ def test_a_row_of_a_batch_does_not_depend_on_the_others(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "fp16"])
-@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+@pytest.mark.parametrize("extras", ["", "bias", "int8 bias"])
 @pytest.mark.parametrize("B", [1, 2, 3, 8])
 @pytest.mark.usefixtures("tiles")
-def test_gate_up(B, bias, dtype):
+def test_gate_up(B, extras, dtype):
+    on = {name: name in extras for name in ("bias", "int8")}
     # Few products are large, and the largest decides: several draws are judged as one.
     draws = [
-        product_inputs(B, 2 * 13, 130, dtype, bias=bias, norm=True, seed=seed)
+        product_inputs(B, 2 * 13, 130, dtype, norm=True, seed=seed, **on)
         for seed in range(0, 40, 10)
     ]
     near(
@@ -239,10 +260,10 @@ def writes_as(kernel, reference, first, arguments, *, position, caches, layer, k
         assert torch.equal(cache, before), "the cache was written elsewhere"
 
 
-def qkv_case(B, K, heads, kv_heads, D, dtype, *, bias=False, layer=1, seed=0):
+def qkv_case(B, K, heads, kv_heads, D, dtype, *, bias=False, int8=False, layer=1, seed=0):
     turn, position, caches = where(B, kv_heads, D, dtype, seed)
     x, weight, arguments = product_inputs(
-        B, (heads + 2 * kv_heads) * D, K, dtype, bias=bias, norm=True
+        B, (heads + 2 * kv_heads) * D, K, dtype, bias=bias, norm=True, int8=int8
     )
     arguments |= turn | {"heads": heads, "head_dim": D}
     place = {"position": position, "caches": caches, "layer": layer, "kv_heads": kv_heads}
@@ -250,11 +271,11 @@ def qkv_case(B, K, heads, kv_heads, D, dtype, *, bias=False, layer=1, seed=0):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "fp16"])
-@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+@pytest.mark.parametrize("extras", ["", "bias", "int8 bias"])
 @pytest.mark.parametrize("B", [1, 2, 3, 8])
 @pytest.mark.usefixtures("tiles")
-def test_qkv(B, bias, dtype):
-    qkv_case(B, 70, 2, 1, 12, dtype, bias=bias)
+def test_qkv(B, extras, dtype):
+    qkv_case(B, 70, 2, 1, 12, dtype, bias="bias" in extras, int8="int8" in extras)
 
 
 @pytest.mark.parametrize("group", [1, 4, 7])
@@ -337,7 +358,8 @@ def test_any_shape(data, monkeypatch):
     seed = data.draw(st.integers(0, 9), "seed")
     shape = (B, group * kv_heads, kv_heads, D, dtype)
     rope_case(*shape, norms=bias, layer=layer, seed=seed)
-    qkv_case(*shape[:1], K, *shape[1:], bias=bias, layer=layer, seed=seed)
+    int8 = data.draw(st.booleans(), "int8")
+    qkv_case(*shape[:1], K, *shape[1:], bias=bias, int8=int8, layer=layer, seed=seed)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "fp16"])
@@ -375,6 +397,47 @@ def test_the_references_are_what_the_model_computes(dtype):
     assert torch.equal(v[at], want[2][:, 0])
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "fp16"])
+@pytest.mark.parametrize("B", [3, 9])
+def test_the_int8_references_err_no_more_than_the_model(B, dtype):
+    """Theirs is the tighter bound: a rounding where the model, on few rows, has several."""
+    x, weight, arguments = product_inputs(B, 35, 130, dtype, bias=True, norm=True, int8=True)
+    norm = RMSNorm(130, EPS).to(DEVICE)
+    norm.weight.data = arguments["norm"]
+    y = int8_linear(norm(x), weight, arguments["scale"], arguments["bias"])
+    normed = products.rmsnorm(x.double(), arguments["norm"].double(), EPS)
+    dequantised = weight * arguments["scale"].double()[:, None]
+    want = F.linear(normed, dequantised, arguments["bias"].double())
+    near(linear_reference(x, weight, **arguments), y, want, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("B", "dtype", "int8", "block_k"),
+    [
+        (1, torch.bfloat16, False, 64),
+        (1, torch.bfloat16, True, 128),
+        (1, torch.float32, False, 32),
+        (1, torch.float32, True, 64),
+        (8, torch.bfloat16, True, 64),
+        (8, torch.float32, True, 32),
+    ],
+)
+def test_a_tile_holds_as_many_bytes_in_any_dtype(B, dtype, int8, block_k, monkeypatch):
+    """Of the weights with one vector, of what they are multiplied with in a batch."""
+    monkeypatch.setattr(products, "launch", lambda *_: SMALL | {"block_k": 64})
+    x, weight, arguments = product_inputs(B, 8, 16, dtype, int8=int8)
+    tile, _ = products.sizes(x, weight, arguments.get("scale"))
+    assert tile["BLOCK_K"] == block_k
+
+
+def test_a_scale_belongs_to_int8_and_to_every_row_of_it():
+    x, weight, arguments = product_inputs(1, 4, 16, torch.float32, int8=True)
+    scale = arguments["scale"]
+    for matrix, factor in ((weight, None), (weight.float(), scale), (weight, scale[:3])):
+        with pytest.raises(AssertionError):
+            linear(x, matrix, scale=factor)
+
+
 def test_more_rows_than_a_tile_holds_are_refused():
     x, weight, arguments = product_inputs(17, 4, 16, torch.float32, bias=False, norm=False)
     with pytest.raises(AssertionError, match="1 to 16 rows, not 17"):
@@ -383,10 +446,12 @@ def test_more_rows_than_a_tile_holds_are_refused():
 
 COMPILE = r"""
     import json, os, re, subprocess, sys, tempfile
+    import torch
     import triton
     import triton.backends.nvidia as nvidia
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
+    from minboost.kernels import product
     from minboost.kernels.gate_up import gate_up_kernel
     from minboost.kernels.launch import TABLE
     from minboost.kernels.linear import linear_kernel
@@ -394,9 +459,10 @@ COMPILE = r"""
     from minboost.kernels.rope import rope_kernel
 
     target = GPUTarget(*json.loads(sys.argv[1]))
-    kinds = {"frame_ptr": "*i64", "position_ptr": "*i64", "eps": "fp32"}
+    KINDS = {"frame_ptr": "*i64", "position_ptr": "*i64", "eps": "fp32"}
+    INT8 = {"weight_ptr": "*i8", "scale_ptr": "*fp32"}
 
-    def report(name, kernel, constants, warps, pdl):
+    def report(name, kernel, constants, options, pdl, kinds=KINDS):
         names = kernel.arg_names
         constants = {**constants, "PDL": pdl}
         signature = {
@@ -408,7 +474,7 @@ COMPILE = r"""
                    if n not in constants and (n.endswith("_ptr") or n in ("N", "K", "INNER"))}
         source = ASTSource(fn=kernel, signature=signature, attrs=aligned,
                            constexprs={(names.index(n),): v for n, v in constants.items()})
-        options = {"num_warps": warps} | ({"launch_pdl": True} if pdl else {})
+        options = options | ({"launch_pdl": True} if pdl else {})
         asm = triton.compile(source, target=target, options=options).asm
         found = {"name": name, "pdl": pdl}
         if target.backend == "cuda":
@@ -421,6 +487,7 @@ COMPILE = r"""
             found["stack"] = int(text.split("STACK:")[1].split()[0])
             found["memory"] = re.findall(
                 r"ld\.global\S*|cp\.async\.cg\S* .*0x10|griddepcontrol\.wait", asm["ptx"])
+            found["bytewise"] = re.findall(r"ld\.global\S*[bsu]8\b", asm["ptx"])
         else:
             found["stack"] = int(re.search(r"private_segment_fixed_size:\s*(\d+)",
                                            asm["amdgcn"]).group(1))
@@ -429,29 +496,35 @@ COMPILE = r"""
     arch = f"sm_{target.arch}" if target.backend == "cuda" else target.arch
     table = {**TABLE["default"]["linear"], **TABLE.get(arch, {}).get("linear", {})}
     for shape, entry in table.items():
-        tile = {"BLOCK_B": 1 if shape.startswith("b1") else 16, "BLOCK_N": entry["block_n"],
-                "BLOCK_K": entry["block_k"], "STAGES": entry["num_stages"]}
-        if tile["BLOCK_B"] == 1:
-            tile["B"] = 1  # as the launcher specialises it
-        kernels = {
-            "residual": (linear_kernel, {"norm_ptr": None, "bias_ptr": None}),
-            "norm": (linear_kernel, {"residual_ptr": None, "bias_ptr": None}),
-            "gate_up": (gate_up_kernel, {"bias_ptr": None}),
-            "qkv": (qkv_kernel, {}),
-        }
-        for name, (kernel, absent) in kernels.items():
-            for pdl in (False, True) if target.arch == 90 else (False,):
-                report(f"{shape} {name}", kernel, {**tile, **absent}, entry["num_warps"], pdl)
+        product.launch = lambda *_, entry=entry: entry
+        for suffix, dtype, kinds in (("", torch.bfloat16, {}), (" int8", torch.int8, INT8)):
+            x = torch.empty(1 if shape.startswith("b1") else 8, 64, dtype=torch.bfloat16)
+            scale = torch.empty(64) if kinds else None
+            tile, options = product.sizes(x, torch.empty(64, 64, dtype=dtype), scale)
+            if tile["BLOCK_B"] == 1:
+                tile["B"] = 1  # as the launcher specialises it
+            if not kinds:
+                tile["scale_ptr"] = None
+            kernels = {
+                "residual": (linear_kernel, {"norm_ptr": None, "bias_ptr": None}),
+                "norm": (linear_kernel, {"residual_ptr": None, "bias_ptr": None}),
+                "gate_up": (gate_up_kernel, {"bias_ptr": None}),
+                "qkv": (qkv_kernel, {}),
+            }
+            for name, (kernel, absent) in kernels.items():
+                for pdl in (False, True) if target.arch == 90 else (False,):
+                    report(f"{shape} {name}{suffix}", kernel, {**tile, **absent}, options, pdl,
+                           {**KINDS, **kinds})
     for pdl in (False, True) if target.arch == 90 else (False,):
-        report("rope", rope_kernel, {"BLOCK_I": 64}, 1, pdl)
+        report("rope", rope_kernel, {"BLOCK_I": 64}, {"num_warps": 1}, pdl)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "target",
-    [["cuda", 80, 32], ["cuda", 90, 32], ["cuda", 100, 32], ["hip", "gfx942", 64]],
-    ids=["sm_80", "sm_90", "sm_100", "gfx942"],
+    [*(["cuda", arch, 32] for arch in (80, 86, 89, 90, 100, 120)), ["hip", "gfx942", 64]],
+    ids=["sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120", "gfx942"],
 )
 def test_the_products_compile_without_spills_and_load_16_bytes_at_once(
     target, tmp_path, monkeypatch
@@ -465,12 +538,14 @@ def test_the_products_compile_without_spills_and_load_16_bytes_at_once(
     )
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(found) == (34 if target[1] == 90 else 17)
+    assert len(found) == (66 if target[1] == 90 else 33)
     assert not [case["name"] for case in found if case["stack"]], "registers were spilled"
     if target[0] == "cuda":
         for case in found:
             if case["name"] != "rope":
                 assert any("cp.async" in access or "v4" in access for access in case["memory"])
+                assert not case["bytewise"]
             if case["pdl"] and case["name"] != "rope":  # the weights do not wait
-                assert "ld.global" in case["memory"][0]
+                early = case["memory"][: case["memory"].index("griddepcontrol.wait")]
+                assert any("v4" in access for access in early)
             assert ("griddepcontrol.wait" in case["memory"]) == case["pdl"]

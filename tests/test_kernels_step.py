@@ -1,4 +1,6 @@
-"""The first and the last launch of a decode step: embedding and angles, the likeliest token."""
+"""A decode step's first launch, embedding and angles; its last, the likeliest token; and all of it
+with int8 weights.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,18 @@ pytest.importorskip("triton")
 from minboost.kernels.embed import embed, embed_reference
 from minboost.kernels.greedy import greedy, greedy_reference
 
-from minboost.sampling import BROKEN
+from minboost import Boost, Span
+from minboost.decode import Decoder
+from minboost.layers import RMSNorm, Weight
+from minboost.model import Transformer
+from minboost.plan import Plan, sequence_plan
+from minboost.quantize import quantize_rows
+from minboost.sampling import BROKEN, Sampling
+
+from .conftest import load
+
+# What the interpreter does with numpy is not ours to mend.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -29,18 +42,23 @@ def picked(table):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["fp32", "fp16"])
+@pytest.mark.parametrize("int8", [False, True], ids=["plain", "int8"])
 @pytest.mark.parametrize("K", [1, 64, 1024, 1500])
-def test_rows_are_the_embeddings_and_angles_the_positions(K, dtype):
+def test_rows_are_the_embeddings_and_angles_the_positions(K, int8, dtype):
     g = torch.Generator().manual_seed(1)
-    weight = torch.randn(20, K, generator=g).to(dtype).to(DEVICE)
+    weight, scale = torch.randn(20, K, generator=g).to(dtype).to(DEVICE), None
+    if int8:
+        weight, scale = quantize_rows(weight)
     inv_freq = (1.0 / 10000 ** (torch.arange(40) / 40)).to(DEVICE)
     tokens, position = (
         torch.tensor(values, device=DEVICE) for values in ([3, 19, BROKEN], [0, 131071, 977])
     )
-    x, cos, sin = embed(tokens, position, weight, inv_freq, 1.25)
-    want_x, want_cos, want_sin = embed_reference(tokens, position, weight, inv_freq, 1.25)
+    first = (tokens, position, weight, inv_freq, 1.25)
+    x, cos, sin = embed(*first, scale=scale, dtype=dtype)
+    want_x, want_cos, want_sin = embed_reference(*first, scale=scale, dtype=dtype)
+    assert {value.dtype for value in (x, cos, sin)} == {dtype}
     assert torch.equal(x, want_x)
-    assert torch.equal(x[2], weight[0])
+    assert torch.equal(x[2], weight[0] if scale is None else (weight[0] * scale[0]).to(dtype))
     for got, want in ((cos, want_cos), (sin, want_sin)):
         torch.testing.assert_close(got, want, atol=2 * torch.finfo(dtype).eps, rtol=0)
 
@@ -70,3 +88,53 @@ def test_a_row_that_is_not_finite_is_broken_and_its_neighbours_are_not(where, ba
 
 def test_a_row_without_any_weight_is_broken():
     assert picked(torch.full((1, 70), float("-inf"), device=DEVICE)).tolist() == [BROKEN]
+
+
+def int8_model(folder, impl):
+    """The checkpoint with every matrix in eight bits."""
+    plain = load(folder, impl="torch")
+    model = Transformer(plain.config, impl=impl, int8=True)
+    for mine, of in zip(model.modules(), plain.modules(), strict=True):
+        if isinstance(mine, Weight):
+            mine.weight.data, mine.scale.data = quantize_rows(of.weight)
+            if getattr(mine, "bias", None) is not None:
+                mine.bias.data = of.bias.data
+        if isinstance(mine, RMSNorm):
+            mine.weight.data = of.weight.data
+    model.tie_head()
+    return model.to(DEVICE)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts"),
+    [
+        ("llama-biases", [[3, *range(40, 62)]]),
+        ("qwen2", [[3, *range(40, 62)], [9]]),  # biases on q, k and v, a tied head
+        ("qwen3", [[3, *range(40, 62)], [9]]),  # the rotation by itself
+        ("llama", [[5 + b, 20, 30 + b] for b in range(9)]),  # more than the fused products take
+    ],
+    ids=["llama-biases", "qwen2", "qwen3", "nine rows"],
+)
+def test_int8_logits_of_every_step_are_those_of_the_torch_implementation(checkpoint, name, prompts):
+    logits = {}
+    for impl in ("torch", "triton"):
+        model = int8_model(checkpoint(name)[0], impl)
+        assert model.quantized == "int8"
+        size = model.config.size
+        boosts = [sequence_plan([(Boost(9.0, layers=[1]), [Span(0, 1)])], **size) for _ in prompts]
+        plan = Plan.build(boosts, **size, device=torch.device(DEVICE))
+        run = Decoder(model, prompts, max_new_tokens=4, plan=plan)
+        assert (run.frame is not None) == (impl == "triton")
+        first = run.prefill()[0]
+        steps = [run.step([token] * len(prompts)) for token in (7, 100)]
+        logits[impl] = torch.stack([first, *steps])
+    torch.testing.assert_close(logits["triton"], logits["torch"], atol=1e-4, rtol=0)
+
+
+def test_int8_tokens_chosen_on_the_device_are_those_of_the_torch_implementation(checkpoint):
+    tokens = {}
+    for impl in ("torch", "triton"):
+        run = Decoder(int8_model(checkpoint("llama")[0], impl), [[5, 6, 7]], max_new_tokens=5)
+        tokens[impl] = list(run.tokens([Sampling()]))
+    assert tokens["triton"] == tokens["torch"]
+    assert len(set(map(tuple, tokens["torch"]))) > 1
