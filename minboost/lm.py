@@ -47,6 +47,11 @@ class LM:
         return self.model.impl
 
     @property
+    def compiled(self) -> bool:
+        """Whether single sequences are decoded through a compiled function."""
+        return self.model.row is not None and self.model.row.compiled is not None
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.model.dtype
 

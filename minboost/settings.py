@@ -20,9 +20,11 @@ from .errors import InputError
 PREFIX = "MINBOOST"
 # No HF_ENDPOINT, no judge's URL: a folder's .env must not decide where the user's token is sent.
 FROM_DOTENV = {"HF_TOKEN", "HUGGINGFACE_TOKEN", "HF_HOME", "HF_HUB_OFFLINE"}
-NOT_FROM_DOTENV = {f"{PREFIX}_JUDGE"}
-NO_OPTIONS = {f"{PREFIX}_JUDGE_KEY"}
-"""Variables of ours that are no options: a command line is for all on the machine to read."""
+# Nor where the code that was compiled for the user lies.
+NOT_FROM_DOTENV = {f"{PREFIX}_JUDGE", f"{PREFIX}_CACHE"}
+NO_OPTIONS = {f"{PREFIX}_JUDGE_KEY", f"{PREFIX}_CACHE"}
+"""Variables of ours that are no options: a key because a command line is for all to read, the cache
+folder because all of the user's runs share it."""
 MAX_CONFIG_BYTES = 1 << 20
 
 # config.yaml key → option. The keys of the InstABoost scripts are kept.
@@ -34,6 +36,9 @@ KEYS: dict[str, str] = {
     "model.dtype": "dtype",
     "model.impl": "impl",
     "model.graph": "graph",
+    "model.quantize": "quantize",
+    "model.compile": "compile",
+    "model.calibrate": "calibrate",
     "instaboost.multiplier": "multiplier",
     "instaboost.span": "span",
     "instaboost.boost_middle_layers_only": "boost_middle_layers_only",

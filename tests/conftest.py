@@ -34,6 +34,15 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is measured and compiled here stays here."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Not MINBOOST_CACHE, which tests of the settings take away.
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Any]]:
     """checkpoint(name) → (folder, the transformers model that was saved there)."""

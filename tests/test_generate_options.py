@@ -35,6 +35,9 @@ LOAD = {
     "revision": (["--revision", "r"], "r"),
     "impl": (["--impl", "reference"], "reference"),
     "graph": (["--no-graph"], False),
+    "quantize": (["--quantize", "int8"], "int8"),
+    "compile": (["--compile"], True),
+    "calibrate": (["--no-calibrate"], False),
 }
 BOOST = {
     "multiplier": (["--multiplier", "3"], 3.0),

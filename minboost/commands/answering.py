@@ -14,6 +14,7 @@ import click
 
 from ..errors import InputError
 from .comparing import ALL, Chosen
+from .describe import ran_on
 from .options import load_model, template_notes
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Comparison:
             "device": self.lm.device.type,
             "dtype": str(self.lm.dtype).removeprefix("torch."),
             "impl": self.lm.impl,
+            "quantize": self.lm.model.quantized,
             "generation": self.generating.as_json(),
         }
 
@@ -170,12 +172,7 @@ class Comparison:
     def say_end(self, written: Sequence[Path | None]) -> None:
         """On what it ran, how long it took, and what was written."""
         seconds = time.monotonic() - self.began
-        lm = self.lm
-        click.echo(
-            f"{self.options['model']} on {lm.device}, {self.head['dtype']}, {lm.impl}; "
-            f"{seconds:.1f} s",
-            err=True,
-        )
+        click.echo(f"{self.options['model']} on {ran_on(self.lm)}; {seconds:.1f} s", err=True)
         for path in written:
             if path is not None:
                 click.echo(f"wrote {path}", err=True)

@@ -26,7 +26,18 @@ def header(lm: LM, options: Mapping[str, Any]) -> dict[str, Any]:
         "device": str(lm.device),
         "dtype": str(lm.dtype).removeprefix("torch."),
         "impl": lm.impl,
+        "quantize": lm.model.quantized,
+        "compiled": lm.compiled,
     }
+
+
+def ran_on(lm: LM) -> str:
+    """Device, dtype and implementation in short: "cpu, bfloat16, torch, compiled"."""
+    dtype = str(lm.dtype).removeprefix("torch.")
+    weights = [f"{lm.model.quantized} weights"] if lm.model.quantized else []
+    return ", ".join(
+        (str(lm.device), dtype, *weights, lm.impl, *(["compiled"] if lm.compiled else []))
+    )
 
 
 def parameters(method: Method) -> dict[str, Any]:
@@ -121,13 +132,13 @@ def _outcome(out: Generation) -> dict[str, Any]:
 
 def stats_lines(lm: LM, options: dict[str, Any], method: Method, out: Generation) -> list[str]:
     """For people: on what it ran, what was steered, how fast."""
-    stats, dtype = out.stats, str(lm.dtype).removeprefix("torch.")
+    stats = out.stats
     boosted = steered(
         method, options["span"], out.boosted_heads, out.boosted_spans, out.boosted_logs
     )
     memory = stats.peak_memory_bytes
     return [
-        f"{options['model']} on {lm.device}, {dtype}, {lm.impl}; {boosted}",
+        f"{options['model']} on {ran_on(lm)}; {boosted}",
         f"prompt {stats.prompt_tokens} tokens, {stats.prefill_tokens_per_second:.1f} tokens/s; "
         f"answer {stats.new_tokens} tokens, {stats.decode_tokens_per_second:.1f} tokens/s"
         + (f"; peak memory {memory / 1e9:.2f} GB" if memory else ""),

@@ -62,6 +62,12 @@ model_options = together(
                  help="auto, torch, triton (GPU) or reference."),
     click.option("--graph/--no-graph", default=True, show_default=True,
                  help="On CUDA, replay decode steps as one captured graph."),
+    click.option("--quantize", type=click.Choice(["none", "int8"]), default="none",
+                 show_default=True, help="int8: weights in eight bits, half of bfloat16."),
+    click.option("--compile/--no-compile", default=False, show_default=True,
+                 help="On a CPU, decode through a function compiled for model and machine."),
+    click.option("--calibrate/--no-calibrate", default=True, show_default=True,
+                 help="On a CPU, measure once which products are fastest."),
 )  # fmt: skip
 
 method_options = together(
@@ -218,6 +224,9 @@ def load_model(options: dict[str, Any]) -> LM:
         revision=options["revision"],
         impl=options["impl"],
         graph=options["graph"],
+        quantize=None if options["quantize"] == "none" else options["quantize"],
+        compile=options["compile"],
+        calibrate=options["calibrate"],
         progress=sys.stderr is not None and sys.stderr.isatty(),
     )
 

@@ -120,7 +120,7 @@ def run(options: dict[str, Any]) -> int:
     from ..analysis.tuning import default_values, ordered, tune
     from ..suites import load_cases, sample
     from .config_block import config_block
-    from .describe import echo
+    from .describe import echo, ran_on
     from .threads import fitting_threads
     from .tune_report import Display, as_json, none_passed, notes_on, outcome, remark
 
@@ -171,7 +171,7 @@ def run(options: dict[str, Any]) -> int:
         click.echo(f"wrote {options['out']}", err=True)
     elif not options["json"]:
         echo(f"\n{block}", nl=False)
-    click.echo(f"{options['model']} on {lm.device}, {lm.impl}; {seconds:.1f} s", err=True)
+    click.echo(f"{options['model']} on {ran_on(lm)}; {seconds:.1f} s", err=True)
     return 0
 
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .calibrate import choose
+from .eager import Eager
 from .row import RowDecoder, all_layer_weights, head_weights, shape_of
 
 if TYPE_CHECKING:
     from ..model import Transformer
 
-__all__ = ["RowDecoder", "prepare"]
+__all__ = ["Eager", "RowDecoder", "prepare"]
 
 
 def prepare(model: Transformer, *, compile: bool = False, calibrate: bool = True) -> None:

@@ -1,0 +1,130 @@
+"""The forms of a product, and the choice among them that is measured once and kept."""
+
+from __future__ import annotations
+
+import json
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+
+from minboost.cpu import calibrate, machine
+from minboost.cpu.calibrate import choose
+from minboost.cpu.forms import forms, linear, mv
+from minboost.cpu.inductor import Inductor
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    N=st.integers(1, 70),
+    K=st.integers(1, 70),
+    threads=st.integers(1, 4),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    seed=st.integers(0, 99),
+)
+def test_every_form_is_the_product_to_a_rounding(N, K, threads, dtype, seed):
+    g = torch.Generator().manual_seed(seed)
+    weight, x = (torch.randn(*shape, generator=g).to(dtype) for shape in ((N, K), (K,)))
+    want = weight.double() @ x.double()
+    # Sums of K products may be formed in the dtype itself: an eps for each of them.
+    bound = torch.finfo(dtype).eps * (weight.double().abs() @ x.double().abs() + 1) * (K**0.5 + 1)
+    for name, form in forms(N, threads).items():
+        got = form(weight, x)
+        assert got.shape == (N,), name
+        assert ((got.double() - want).abs() <= bound).all(), name
+    streams = Inductor().product({"w": weight}, "w", x)
+    assert ((streams.double() - want).abs() <= bound).all()
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """An empty cache folder, every model large enough; the matrices of a model."""
+    monkeypatch.setenv("MINBOOST_CACHE", str(tmp_path))
+    monkeypatch.setattr(calibrate, "SMALL", 0)
+    return {"qkv": [torch.randn(12, 8) for _ in range(3)], "head": [torch.randn(20, 8)]}
+
+
+@pytest.fixture
+def measurements(monkeypatch):
+    """Which kinds of matrices are measured; of the forms, "linear" comes out fastest."""
+    seen = []
+
+    def measured(kind, candidates):
+        seen.append(tuple(kind[0].shape))
+        return {name: 2.0 if name == "linear" else 1.0 for name in candidates}
+
+    monkeypatch.setattr(calibrate, "measured", measured)
+    return seen
+
+
+def test_what_was_measured_is_said_once_and_kept(kept, measurements, capfd):
+    assert set(choose(kept).values()) == {linear}
+    assert measurements == [(12, 8), (20, 8)]
+    assert "measuring 2 products" in capfd.readouterr().err
+    assert set(choose(kept).values()) == {linear}
+    assert len(measurements) == 2
+    assert capfd.readouterr().err == ""
+    kept["o"] = [torch.randn(8, 8)]
+    choose(kept)
+    assert measurements[2:] == [(8, 8)]  # what is new
+
+
+def test_another_thread_count_is_measured_anew(kept, measurements, monkeypatch):
+    choose(kept)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    choose(kept)
+    assert len(measurements) == 4
+
+
+@pytest.mark.parametrize("without", ["measure", "size", "int8"])
+def test_nothing_is_measured_where_it_does_not_matter(kept, measurements, monkeypatch, without):
+    if without == "size":
+        monkeypatch.setattr(calibrate, "SMALL", 1 << 20)
+    if without == "int8":
+        kept = {name: [m.to(torch.int8) for m in kind] for name, kind in kept.items()}
+    chosen = choose(kept, measure=without != "measure")
+    assert set(chosen.values()) == {mv}
+    assert measurements == []
+    assert not (machine.cache_folder() / "calibration.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}', "\ud800"])
+def test_a_damaged_file_is_measured_over(kept, measurements, content):
+    path = machine.cache_folder() / "calibration.json"
+    path.write_bytes(content.encode("utf-8", "surrogatepass"))
+    choose(kept)
+    assert len(measurements) == 2
+    assert len(json.loads(path.read_text())) >= 2
+
+
+def test_a_form_that_no_longer_exists_is_measured_again(kept, measurements):
+    choose(kept)
+    path = machine.cache_folder() / "calibration.json"
+    path.write_text(path.read_text().replace('"linear"', '"gone"'))
+    choose(kept)
+    assert len(measurements) == 4
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_no_error(
+    kept, measurements, monkeypatch, capfd
+):
+    file = machine.cache_folder() / "a file"
+    file.write_text("")
+    monkeypatch.setenv("MINBOOST_CACHE", str(file / "below"))
+    assert set(choose(kept).values()) == {linear}
+    assert "could not be kept" in capfd.readouterr().err
+
+
+def test_a_measurement_names_every_form_and_its_speed(kept):
+    speeds = calibrate.measured(kept["qkv"], forms(12, 2))
+    assert set(speeds) == {"linear", "mv", "bmm2"}
+    assert all(speed > 0 for speed in speeds.values())
+
+
+def test_the_cache_lies_where_the_system_or_the_user_wants_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("MINBOOST_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    assert machine.cache_folder() == tmp_path / "x" / "minboost"
+    monkeypatch.setenv("MINBOOST_CACHE", str(tmp_path / "y"))
+    assert machine.cache_folder() == tmp_path / "y"
