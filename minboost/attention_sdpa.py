@@ -5,7 +5,8 @@ span's keys and 0 elsewhere, so q'·k' carries the bias, the fused causal kernel
 memory stays linear in T. The values widen by the same channels; filled with the spans' indicators,
 they come out of the kernel as the attention mass on each span, for nothing.
 
-A target mass takes a second call, over the keys of the span alone, and joins the two outputs.
+Later rows of a prompt, on a CPU, go over the keys in parts (attention_parts.py). A target mass
+takes a second call, over the keys of the span alone, and joins the two outputs.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .attention_parts import in_parts
 from .span_bias import SpanBias, visible
+from .span_channels import CHANNEL_MULTIPLE, as_values, widen, with_indicators
 from .target_mass import raise_span, shares
 
 QUERY_BLOCK = 256  # query rows at a time where a mask has to be written out
-CHANNEL_MULTIPLE = 8  # head dims that fused kernels accept
 
 
 def sdpa(
@@ -34,25 +36,38 @@ def sdpa(
     """``attention`` (attention.py) through the fused kernels; arguments as there."""
     if q.shape[2] == 1:
         return _one_row(q, k, v, query_start, window, bias, scale, return_mass)
+    if _parts_will_do(q, query_start, window, bias):
+        assert isinstance(query_start, int)
+        return in_parts(q, k, v, query_start, bias, scale, return_mass)
     D = q.shape[3]
     boosted = bias is not None and bias.log_multiplier is not None
     if bias is None or not (bias.steers or return_mass):
         return _rows(q, k, v, query_start, window, scale), None
     if bias.target is not None:
         return _targeted(q, k, v, query_start, window, bias, bias.target, scale, return_mass)
-    wide_q, wide_k = _widen(q, k, bias, scale)
-    indicator = F.pad(_values(bias, v), (0, wide_k.shape[3] - D - bias.start.shape[1]))
+    wide_q, wide_k = widen(q, k, bias, scale)
     if boosted:
-        out = _rows(wide_q, wide_k, torch.cat((v, indicator), -1), query_start, window, scale)
+        wide_v = with_indicators(v, bias, wide_q.shape[3])
+        out = _rows(wide_q, wide_k, wide_v, query_start, window, scale)
         return out[..., :D], out[..., D : D + bias.start.shape[1]].float() if return_mass else None
     # Measuring must not change what is measured: the plain output comes from the plain call, and
     # the mass from a second one whose values are the indicators alone.
-    indicator = F.pad(indicator, (0, D))
+    indicator = with_indicators(v[..., :0], bias, wide_q.shape[3])
     mass = _rows(wide_q, wide_k, indicator, query_start, window, scale)
     return (
         _rows(q, k, v, query_start, window, scale),
         mass[..., : bias.start.shape[1]].float(),
     )
+
+
+def _parts_will_do(
+    q: Tensor, query_start: int | Tensor, window: int | None, bias: SpanBias | None
+) -> bool:
+    if q.device.type != "cpu" or not isinstance(query_start, int) or query_start == 0:
+        return False
+    if window is not None and window < query_start + q.shape[2]:
+        return False
+    return bias is None or bias.target is None
 
 
 def _targeted(
@@ -71,10 +86,10 @@ def _targeted(
     N = bias.start.shape[1]
     union = bias.union(0, k.shape[2])  # (B, S)
     # The spans' indicators and the union's are values too, and so come out as masses.
-    wide_v = torch.cat((v, _values(bias, v), _as_values(union[..., None], v)), -1)
+    wide_v = torch.cat((with_indicators(v, bias, D + N), as_values(union[..., None], v)), -1)
     wide_q, wide_k = q, k
     if bias.log_multiplier is not None:
-        wide_q, wide_k = _widen(q, k, bias, scale)
+        wide_q, wide_k = widen(q, k, bias, scale)
     width = max(wide_q.shape[3], wide_v.shape[3])
     width += -width % CHANNEL_MULTIPLE
     wide_q, wide_k, wide_v = (F.pad(x, (0, width - x.shape[3])) for x in (wide_q, wide_k, wide_v))
@@ -100,35 +115,6 @@ def _targeted(
         out[:, :, a:b] = c * rows + more * alone
     mass = out[..., D : D + N].clone() if return_mass else None
     return out[..., :D].to(q.dtype), mass
-
-
-def _widen(q: Tensor, k: Tensor, bias: SpanBias, scale: float) -> tuple[Tensor, Tensor]:
-    """q and k with the spans' channels: (B, H, T, D + C) and (B, H_kv, S, D + C)."""
-    B, H, T, _ = q.shape
-    N = bias.start.shape[1]
-    strength = bias.log_multiplier
-    if strength is None:
-        strength = torch.zeros(B, H, N, device=q.device)
-    strength = strength / scale
-    ones = bias.indicator(0, k.shape[2]).to(k.dtype)  # (B, S, N)
-    if q.dtype in (torch.bfloat16, torch.float16):
-        # One 16-bit channel would round the bias; a high and a low part carry it to 2⁻¹⁶ or so.
-        high = strength.to(q.dtype)
-        strength = torch.cat((high, (strength - high.float()).to(q.dtype)), -1)
-        ones = torch.cat((ones, ones), -1)
-    pad = -strength.shape[2] % CHANNEL_MULTIPLE
-    strength = F.pad(strength.to(q.dtype), (0, pad))[:, :, None].expand(-1, -1, T, -1)
-    ones = F.pad(ones, (0, pad))[:, None].expand(-1, k.shape[1], -1, -1)
-    return torch.cat((q, strength), -1), torch.cat((k, ones), -1)
-
-
-def _values(bias: SpanBias, v: Tensor) -> Tensor:
-    """(B, H_kv, S, N): the spans' indicators as values."""
-    return _as_values(bias.indicator(0, v.shape[2]), v)
-
-
-def _as_values(indicator: Tensor, v: Tensor) -> Tensor:
-    return indicator.to(v.dtype)[:, None].expand(-1, v.shape[1], -1, -1)
 
 
 def _rows(

@@ -9,14 +9,17 @@ from torch import Tensor
 
 from .cache import KVCache
 from .device_step import borrowed_step, on_its_way
-from .model import Transformer
+from .model import Output, Transformer
 from .ops import Frame
 from .plan import Plan
 from .sampling import Sampler, Sampling
 
 PREFILL_TOKENS = {"cpu": 1 << 12}
 """Tokens of a batch, padding included, that prefill takes at a time: on a CPU, what a few more
-products leave of it still lies in the cache. One prompt is never cut."""
+products leave of it still lies in the cache."""
+PREFILL_CHUNK = {"cpu": 1 << 10}
+"""Tokens of one prompt that prefill takes at a time, so that what it needs beside the KV cache does
+not grow with the prompt. Prompts that are longer go one by one."""
 Tokens = Generator[list[int], Sequence[bool] | None, None]
 
 
@@ -64,25 +67,64 @@ class Decoder:
             if asked for, the mass (L, B, H, N) of that token's attention on the plan's spans.
         """
         longest, batch = max(self.positions), len(self.prompts)
-        padded = [list(ids) + [0] * (longest - len(ids)) for ids in self.prompts]
-        ids = torch.tensor(padded, device=self.device)
-        last = torch.tensor(self.positions, device=self.device) - 1
+        chunk = PREFILL_CHUNK.get(self.device.type, longest)
         at_a_time = max(1, PREFILL_TOKENS.get(self.device.type, batch * longest) // longest)
         outs = []
-        for rows in torch.split(torch.arange(batch, device=self.device), at_a_time):
+        for rows in torch.split(torch.arange(batch), 1 if longest > chunk else at_a_time):
             whole = len(rows) == batch
+            part = self._prefill_chunks if longest > chunk else self._prefill_rows
             outs.append(
-                self.model(
-                    ids[rows],
-                    cache=self.cache if whole else self.cache.part(rows),
-                    plan=self.plan if whole or self.plan is None else self.plan.of_rows(rows),
-                    last=last[rows],
-                    return_mass=return_mass,
+                part(
+                    [self.prompts[row] for row in rows.tolist()],
+                    self.cache if whole else self.cache.part(rows),
+                    self.plan if whole or self.plan is None else self.plan.of_rows(rows),
+                    return_mass,
                 )
             )
         hidden = torch.cat([out.hidden for out in outs])
         masses = [out.mass[:, :, :, 0] for out in outs if out.mass is not None]
         return self.model.logits(hidden)[:, 0], torch.cat(masses, dim=1) if masses else None
+
+    def _prefill_rows(
+        self,
+        prompts: Sequence[Sequence[int]],
+        cache: KVCache,
+        plan: Plan | None,
+        return_mass: bool,
+    ) -> Output:
+        """Prompts side by side, each whole."""
+        lengths = [len(ids) for ids in prompts]
+        padded = [list(ids) + [0] * (max(lengths) - len(ids)) for ids in prompts]
+        ids = torch.tensor(padded, device=self.device)
+        last = torch.tensor(lengths, device=self.device) - 1
+        out: Output = self.model(ids, cache=cache, plan=plan, last=last, return_mass=return_mass)
+        return out
+
+    def _prefill_chunks(
+        self,
+        prompts: Sequence[Sequence[int]],
+        cache: KVCache,
+        plan: Plan | None,
+        return_mass: bool,
+    ) -> Output:
+        """One prompt, a chunk after the other."""
+        ((*ids,),) = prompts
+        end, size = len(ids), PREFILL_CHUNK[self.device.type]
+        every = torch.tensor([ids], device=self.device)
+        for start in range(0, end, size):
+            stop = min(start + size, end)
+            # Where the rope's angles follow a sequence's length, it is that of the whole prompt.
+            last = torch.tensor([end - 1 - start], device=self.device)
+            x, step = self.model.begin(
+                every[:, start:stop], cache=cache, start=start, keys=stop, plan=plan, last=last
+            )
+            out = self.model.blocks(
+                x,
+                step,
+                return_mass=return_mass and stop == end,
+                rows=range(stop - start - 1, stop - start),
+            )
+        return Output(out.hidden[:, -1:], out.mass)
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int]) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from .errors import InputError
 
 QUANTIZATIONS = ("int8",)
+FEW = 8  # vectors for which a product reads weights rather than multiplies
 ROWS = 4096  # of a weight that are widened at a time where a product takes many vectors
 
 
@@ -38,11 +39,9 @@ def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = 
     int8 weights are exact in every dtype of x, so a block of them is widened, multiplied, and its
     sums scaled. float16 would overflow in such sums; there the weights are scaled first.
     """
-    few = x.numel() // x.shape[-1] <= 8
-    if x.device.type == "cpu" and few and x.dtype != torch.float16:
-        y = torch._weight_int8pack_mm(x.reshape(-1, x.shape[-1]), weight, scale.to(x.dtype)).view(
-            *x.shape[:-1], -1
-        )
+    if _packed(x):
+        y = torch._weight_int8pack_mm(x.reshape(-1, x.shape[-1]), weight, scale.to(x.dtype))
+        y = y.view(*x.shape[:-1], -1)
         return y if bias is None else y + bias
     parts = []
     for rows, factor in zip(torch.split(weight, ROWS), torch.split(scale, ROWS), strict=True):
@@ -53,3 +52,12 @@ def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = 
             parts.append((F.linear(x, wide) * factor).to(x.dtype))
     y = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
     return y if bias is None else y + bias
+
+
+def _packed(x: Tensor) -> bool:
+    """Whether PyTorch's own int8 kernel takes x: one that is fast for a few bfloat16 vectors.
+
+    It reads past the end of rows of other lengths, and in float32 it is slower than widening.
+    """
+    few = x.numel() // x.shape[-1] <= FEW
+    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and few and x.shape[-1] % 64 == 0

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 
 from minboost.attention import attention
-from minboost.attention_sdpa import CHANNEL_MULTIPLE, _widen
+from minboost.span_channels import CHANNEL_MULTIPLE, widen
 from minboost.errors import InputError
 from minboost.span_bias import SpanBias
 
@@ -146,7 +146,7 @@ def test_widened_heads_stay_a_multiple_that_fused_kernels_accept():
     q, k, _ = inputs(1, 4, 2, 5, 5, 8)
     for pairs in ([(0, 2)], [(0, 2)] * 8, [(0, 2)] * 9):
         for dtype in (torch.float32, torch.bfloat16):
-            wide_q, wide_k = _widen(q.to(dtype), k.to(dtype), spans(1, 4, pairs), 1.0)
+            wide_q, wide_k = widen(q.to(dtype), k.to(dtype), spans(1, 4, pairs), 1.0)
             assert wide_q.shape[-1] == wide_k.shape[-1]
             assert wide_q.shape[-1] % CHANNEL_MULTIPLE == 0
 

@@ -280,12 +280,13 @@ def test_the_compiled_forms_equal_the_eager_ones_uncompiled(checkpoint):
     weights, shape = all_layer_weights(model)[0], shape_of(model)
     config = model.config
     x = torch.randn(config.hidden_size, generator=torch.Generator().manual_seed(0))
+    angles = torch.linspace(0, 3, shape.head_dim)
     outs = []
     for by in (Inductor(), cpu.Eager({})):
-        cache = torch.zeros(2, shape.kv_heads, 9, shape.head_dim)
+        cache = torch.zeros(2, 1, shape.kv_heads, 9, shape.head_dim)
         row = Row(
-            torch.ones(shape.head_dim),
-            torch.zeros(shape.head_dim),
+            angles.cos(),
+            angles.sin(),
             torch.tensor([4]),
             *cache,
             torch.zeros(5, shape.heads),

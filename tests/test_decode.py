@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from minboost import Boost, Latent, Span, Spotlight, decode
 from minboost.decode import Decoder
@@ -104,3 +105,91 @@ def test_sequences_leave_again_as_more_of_them_end(model):
     dropping.drop([False, False, False, True])
     assert dropping.rows == [3]
     assert_alike(dropping.step([1, 2, 3, 4])[3], whole.step([1, 2, 3, 4])[3])
+
+
+LONG = [list(range(3, 60)), list(range(90, 117)), [7]]
+
+
+def long_plan(model, prompts):
+    """Spans that lie before, across and behind the edges of chunks of 8, differing by sequence."""
+    size = model.config.size
+    spans = [[Span(2, 5), Span(6, 19), Span(40, 57)], [Span(0, 24)], [Span(0, 1)]]
+    plans = [
+        sequence_plan(
+            [(Boost(m), [span]) for m, span in zip((5.0, 0.3, 3.0), some, strict=False)],
+            tokens=len(prompt),
+            watch=some[0],
+            **size,
+        )
+        for prompt, some in zip(prompts, spans, strict=False)
+    ]
+    return Plan.build(plans, **size, device=model.device)
+
+
+@pytest.mark.parametrize("boosted", [False, True], ids=["plain", "boosted"])
+@pytest.mark.parametrize("chunk", [8, 13, 56])
+@pytest.mark.parametrize("name", ["llama", "llama-dynamic", "mistral", "qwen2-window", "qwen3"])
+def test_a_long_prompt_in_chunks_gives_the_logits_and_the_mass_of_the_whole(
+    checkpoint, monkeypatch, name, chunk, boosted
+):
+    model = load(checkpoint(name)[0])
+    plan = long_plan(model, LONG)
+    plan = plan if boosted else plan.without_strengths()
+    whole = Decoder(model, LONG, max_new_tokens=4, plan=plan)
+    logits, mass = whole.prefill(return_mass=True)
+    seen, begin = [], Transformer.begin
+
+    def watched(self, ids, **rest):
+        seen.append(tuple(ids.shape))
+        return begin(self, ids, **rest)
+
+    monkeypatch.setattr(decode, "PREFILL_CHUNK", {"cpu": chunk})
+    monkeypatch.setattr(Transformer, "begin", watched)
+    parts = Decoder(model, LONG, max_new_tokens=4, plan=plan)
+    got, got_mass = parts.prefill(return_mass=True)
+    assert max(T for _, T in seen) <= chunk
+    assert sum(T for _, T in seen) == sum(map(len, LONG))  # no padding
+    assert_alike(got, logits)
+    assert_alike(got_mass, mass)
+    assert_alike(parts.step([1, 2, 3]), whole.step([1, 2, 3]))
+
+
+def test_measuring_the_mass_in_chunks_changes_no_logit(checkpoint, monkeypatch):
+    model = load(checkpoint("llama")[0])
+    monkeypatch.setattr(decode, "PREFILL_CHUNK", {"cpu": 8})
+    plan = long_plan(model, LONG[:1])
+    for of in (plan, plan.without_strengths()):
+        runs = [Decoder(model, LONG[:1], max_new_tokens=4, plan=of) for _ in range(2)]
+        first, second = (
+            run.prefill(return_mass=measured)[0]
+            for run, measured in zip(runs, (False, True), strict=True)
+        )
+        assert torch.equal(first, second)
+
+
+def largest_tensor(model, tokens, plan):
+    """Bytes of the largest tensor that a prefill makes, the KV cache aside."""
+
+    class Largest(TorchDispatchMode):
+        size = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            for one in out if isinstance(out, (tuple, list)) else [out]:
+                if isinstance(one, torch.Tensor) and one.untyped_storage()._cdata not in cache:
+                    self.size = max(self.size, one.untyped_storage().nbytes())
+            return out
+
+    run = Decoder(model, [[5] * tokens], max_new_tokens=2, plan=plan)
+    cache = {of.untyped_storage()._cdata for of in (run.cache.k, run.cache.v)}
+    with Largest() as largest:
+        run.prefill()
+    return largest.size
+
+
+@pytest.mark.parametrize("boosted", [False, True], ids=["plain", "boosted"])
+def test_what_prefill_needs_does_not_grow_with_the_prompt(checkpoint, monkeypatch, boosted):
+    monkeypatch.setattr(decode, "PREFILL_CHUNK", {"cpu": 16})
+    model = load(checkpoint("llama")[0])
+    plan = long_plan(model, LONG[:1]) if boosted else None
+    assert largest_tensor(model, 200, plan) == largest_tensor(model, 64, plan)

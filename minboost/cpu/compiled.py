@@ -69,8 +69,8 @@ def compiled(
         cos=torch.zeros(D),
         sin=torch.zeros(D),
         position=torch.zeros(1, dtype=torch.int64),
-        k=torch.zeros(shape.kv_heads, length, D, dtype=dtype),
-        v=torch.zeros(shape.kv_heads, length, D, dtype=dtype),
+        k=torch.zeros(1, shape.kv_heads, length, D, dtype=dtype),
+        v=torch.zeros(1, shape.kv_heads, length, D, dtype=dtype),
         bias=torch.zeros(keys, shape.heads),
     )
     x = torch.zeros(hidden)
@@ -79,8 +79,8 @@ def compiled(
     some = torch.export.Dim("length", min=2, max=1 << 30)
     seen = torch.export.Dim("keys", min=2, max=1 << 30)
     free: dict[int, dict[int, Any]] = {
-        1 + Row._fields.index("k"): {1: some},
-        1 + Row._fields.index("v"): {1: some},
+        1 + Row._fields.index("k"): {2: some},
+        1 + Row._fields.index("v"): {2: some},
         1 + Row._fields.index("bias"): {0: seen},
     }
     functions: dict[str, tuple[nn.Module, Inputs, dict[int, dict[int, Any]]]] = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..quantize import int8_linear
 from .forms import Form, mv
-from .layer import Weights
+from .layer import Row, Weights
 
 
 class Eager:
@@ -19,27 +20,37 @@ class Eager:
         self.forms = forms
 
     def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return F.rms_norm(x, weight.shape, weight, eps)
+        if x.dim() > 1:
+            return F.rms_norm(x, weight.shape, weight, eps)
+        wide = x if x.dtype.itemsize > 2 else x.float()
+        # The factor through Python: fewer calls than a mean of squares and its root.
+        factor: float = (torch.dot(wide, wide).item() / len(x) + eps) ** -0.5
+        return weight * (wide * factor).to(x.dtype)
 
-    def product(self, weights: Weights, name: str, x: Tensor) -> Tensor:
+    def product(self, weights: Weights, name: str, x: Tensor, plus: Tensor | None = None) -> Tensor:
         weight, scale = weights[name], weights.get(f"{name}_scale")
-        if scale is not None:
-            y = int8_linear(x[None], weight, scale)[0]
-        else:
-            y = self.forms.get(name, mv)(weight, x)
-        bias = weights.get(f"{name}_bias")
-        return y if bias is None else y + bias
+        form, bias = self.forms.get(name, mv), weights.get(f"{name}_bias")
+        if scale is None and form is mv and plus is not None and bias is None:
+            return torch.addmv(plus, weight, x)
+        y = form(weight, x) if scale is None else int8_linear(x[None], weight, scale)[0]
+        if bias is not None:
+            y = y + bias
+        return y if plus is None else plus + y
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, keys: int, scale: float
-    ) -> Tensor:
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        return torch.addcmul(x * cos, x.roll(x.shape[1] // 2, 1), sin)
+
+    def store(self, cache: Tensor, new: Tensor, row: Row, keys: int) -> None:
+        cache.select(2, keys - 1).copy_(new)
+
+    def attend(self, q: Tensor, row: Row, keys: int, scale: float) -> Tensor:
         H, D = q.shape
-        H_kv = k.shape[0]
-        mask = None if bias is None else bias.t().view(H_kv, H // H_kv, keys)[None]
+        H_kv = row.k.shape[1]
+        mask = None if row.bias is None else row.bias.t().view(1, H_kv, H // H_kv, keys)
         out = F.scaled_dot_product_attention(
             q.view(1, H_kv, H // H_kv, D),  # heads that share keys are the rows of one product
-            k[None, :, :keys],
-            v[None, :, :keys],
+            row.k.narrow(2, 0, keys),
+            row.v.narrow(2, 0, keys),
             attn_mask=mask,
             scale=scale,
         )

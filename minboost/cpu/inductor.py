@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .layer import Weights
+from .layer import Row, Weights
 
 STREAMS = 8  # rows of a matrix that one turn of a loop takes
 OPTIONS = {
@@ -28,7 +28,7 @@ class Inductor:
         wide = x.float()
         return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps))
 
-    def product(self, weights: Weights, name: str, x: Tensor) -> Tensor:
+    def product(self, weights: Weights, name: str, x: Tensor, plus: Tensor | None = None) -> Tensor:
         weight, scale = weights[name], weights.get(f"{name}_scale")
         wide = x.float()
         part = weight.shape[0] // STREAMS
@@ -44,19 +44,26 @@ class Inductor:
         if scale is not None:
             y = y * scale
         bias = weights.get(f"{name}_bias")
-        return y if bias is None else y + bias
+        if bias is not None:
+            y = y + bias
+        return y if plus is None else plus + y
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, keys: int, scale: float
-    ) -> Tensor:
-        assert bias is not None
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        half = x.shape[1] // 2
+        return x * cos + torch.cat((x[:, half:], x[:, :half]), 1) * sin
+
+    def store(self, cache: Tensor, new: Tensor, row: Row, keys: int) -> None:
+        cache.index_copy_(2, row.position, new[None, :, None].to(cache.dtype))
+
+    def attend(self, q: Tensor, row: Row, keys: int, scale: float) -> Tensor:
+        assert row.bias is not None
         H, D = q.shape
-        H_kv, S = k.shape[0], bias.shape[0]
+        H_kv, S = row.k.shape[1], row.bias.shape[0]
         group = H // H_kv
         heads = (q * scale).view(H_kv, group, 1, D).float()
-        k, v = k[:, :S].float(), v[:, :S].float()
+        k, v = row.k[0, :, :S].float(), row.v[0, :, :S].float()
         # A loop over the heads that share keys, which Inductor makes one pass over those keys.
         logits = torch.stack([(heads[:, g] * k).sum(-1) for g in range(group)], 1)
-        weights = (logits + bias.view(S, H_kv, group).permute(1, 2, 0)).softmax(-1)
+        weights = (logits + row.bias.view(S, H_kv, group).permute(1, 2, 0)).softmax(-1)
         out = torch.stack([(weights[:, g, :, None] * v).sum(1) for g in range(group)], 1)
         return out.reshape(H * D)

@@ -29,16 +29,25 @@ class Primitives(Protocol):
         """RMSNorm of x (…, K), in its dtype."""
         ...
 
-    def product(self, weights: Weights, name: str, x: Tensor) -> Tensor:
-        """The matrix ``name`` (N, K), with its scale and bias where it has them, on x (K,)."""
+    def product(self, weights: Weights, name: str, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """The matrix ``name`` (N, K), with its scale and bias where it has them, on x (K,).
+
+        ``plus`` (N,), the residual stream, is added.
+        """
         ...
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, keys: int, scale: float
-    ) -> Tensor:
-        """Attention of q (H, D) to the first ``keys`` of k and v (H_kv, T_max, D): (H·D,).
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Heads (H, D) turned by cos and sin (D,), ``sin`` with its first half negated."""
+        ...
 
-        ``bias`` (S, H) float32 is added to the logits, None for none.
+    def store(self, cache: Tensor, new: Tensor, row: Row, keys: int) -> None:
+        """``new`` (H_kv, D) written to ``cache`` (1, H_kv, T_max, D) at the row's position."""
+        ...
+
+    def attend(self, q: Tensor, row: Row, keys: int, scale: float) -> Tensor:
+        """Attention of q (H, D) to the first ``keys`` keys of the row's cache: (H·D,).
+
+        The row's bias is added to the logits.
         """
         ...
 
@@ -56,8 +65,9 @@ class Shape:
 class Row(NamedTuple):
     """Where a row stands, and what it may see: the same for all layers but for cache and bias.
 
-    ``cos`` and ``sin`` (D,); ``position`` (1,) int64; ``k`` and ``v`` (H_kv, T_max, D), the layer's
-    cache, written at ``position``; ``bias`` (S, H) float32 for the S keys that there are then.
+    ``cos`` and ``sin`` (D,), the first half of ``sin`` negated; ``position`` (1,) int64; ``k`` and
+    ``v`` (1, H_kv, T_max, D), the layer's cache, written at ``position``; ``bias`` (S, H) float32
+    for the S keys that there are then, None for none.
     """
 
     cos: Tensor
@@ -85,16 +95,13 @@ def layer(x: Tensor, row: Row, weights: Weights, shape: Shape, by: Primitives, k
                 by.norm(k, weights["k_norm"], shape.eps),
             )
         )
-    half = D // 2
-    swapped = torch.cat((-turned[:, half:], turned[:, :half]), dim=-1)
-    turned = turned * row.cos + swapped * row.sin
-    row.k.index_copy_(1, row.position, turned[H:, None].to(row.k.dtype))
-    row.v.index_copy_(1, row.position, v[:, None].to(row.v.dtype))
-    seen = by.attend(turned[:H], row.k, row.v, row.bias, keys, D**-0.5)
-    x = x + by.product(weights, "o", seen)
+    turned = by.rotate(turned, row.cos, row.sin)
+    by.store(row.k, turned[H:], row, keys)
+    by.store(row.v, v, row, keys)
+    x = by.product(weights, "o", by.attend(turned[:H], row, keys, D**-0.5), x)
     y = by.product(weights, "gate_up", by.norm(x, weights["post_norm"], shape.eps))
     gate, up = y.chunk(2)
-    return x + by.product(weights, "down", F.silu(gate) * up)
+    return by.product(weights, "down", F.silu(gate) * up, x)
 
 
 def head(x: Tensor, weights: Weights, eps: float, by: Primitives) -> Tensor:

@@ -80,7 +80,7 @@ class RowRun:
         self.dtype = torch.float32 if fused else model.dtype
         self.embedding = model.embed_tokens
         self.residual = None if plan is None else plan.residual
-        self.caches = list(zip(cache.k[:, 0].unbind(), cache.v[:, 0].unbind(), strict=True))
+        self.caches = list(zip(cache.k.unbind(), cache.v.unbind(), strict=True))
         config = model.config
         self.biases = Biases(
             plan,
@@ -122,6 +122,7 @@ class RowRun:
             positions = torch.arange(position, position + TABLE)
             # Each position as a sequence that ends there: some angles follow the length so far.
             cos, sin = self.rotary(positions[:, None], positions + 1, self.dtype)
+            sin[..., : sin.shape[-1] // 2].neg_()
             self._first, self._cos, self._sin, at = position, cos[:, 0], sin[:, 0], 0
         return self._cos[at], self._sin[at]
 
