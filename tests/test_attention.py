@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
 
+from minboost import attention_sdpa
 from minboost.attention import attention
-from minboost.span_channels import CHANNEL_MULTIPLE, widen
 from minboost.errors import InputError
 from minboost.span_bias import SpanBias
+from minboost.span_channels import CHANNEL_MULTIPLE, widen
 
 LENGTHS = [1, 63, 64, 65, 127, 300]
 
@@ -101,6 +103,56 @@ def test_a_chunk_behind_a_prefix_equals_the_same_rows_of_one_pass(window):
     at = torch.tensor([10, 10])
     ragged, _ = attention(q[:, :, 10:], k, v, query_start=at, window=window, bias=bias)
     torch.testing.assert_close(ragged, whole[:, :, 10:], atol=2e-6, rtol=0)
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    """Later rows go over the keys in parts (attention_parts.py), however few these are."""
+    monkeypatch.setattr(attention_sdpa, "PARTS_FROM", 0)
+
+
+@pytest.mark.parametrize(("H", "H_kv"), [(4, 4), (8, 2), (7, 1)], ids=["4/4", "8/2", "7/1"])
+@pytest.mark.parametrize("start", [1, 8, 33])
+@pytest.mark.parametrize("boosted", [False, True], ids=["watched", "boosted"])
+@pytest.mark.usefixtures("in_parts")
+def test_rows_over_keys_in_parts_equal_the_definition(H, H_kv, start, boosted):
+    """Spans before, across and behind the first row, overlapping, empty, other ones a sequence."""
+    q, k, v = inputs(2, H, H_kv, 40 - start, 40, 8)
+    bias = spans(2, H, [(0, 4), (3, 35), (33, 40), (7, 7)])
+    bias = replace(
+        bias,
+        start=torch.stack((bias.start[0], torch.tensor([2, 0, 8, 0]))),
+        stop=torch.stack((bias.stop[0], torch.tensor([9, 40, 33, 1]))),
+        log_multiplier=bias.log_multiplier if boosted else None,
+    )
+    out, mass = attention(q, k, v, query_start=start, bias=bias, return_mass=True)
+    want, want_mass = exact(q, k, v, start=start, bias=bias)
+    torch.testing.assert_close(out.double(), want, atol=3e-6, rtol=0)
+    torch.testing.assert_close(mass.double(), want_mass, atol=3e-6, rtol=0)
+    again, none = attention(q, k, v, query_start=start, bias=bias)
+    assert none is None
+    assert torch.equal(again, out)  # measuring changes nothing
+    if not boosted:
+        assert torch.equal(attention(q, k, v, query_start=start)[0], out)
+
+
+@pytest.mark.usefixtures("in_parts")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+@pytest.mark.parametrize("start", [20, 235])
+def test_sixteen_bit_rows_over_keys_in_parts_err_as_a_whole_pass_does(dtype, start):
+    q, k, v = inputs(1, 8, 2, 300, 300, 64, dtype=dtype)
+    bias = SpanBias(
+        torch.tensor([[5]]), torch.tensor([[260]]), torch.full((1, 8, 1), math.log(7.3))
+    )
+    want, _ = attention(q.double(), k.double(), v.double(), bias=bias, impl="reference")
+    whole, _ = attention(q, k, v, bias=bias)
+    parts, _ = attention(q[:, :, start:], k, v, query_start=start, bias=bias)
+
+    def error(out):
+        return (out[:, :, start - 300 :].double() - want[:, :, start:]).abs()
+
+    assert error(parts).mean() <= 2 * error(whole).mean()
+    assert error(parts).max() <= 2 * error(whole).max()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])

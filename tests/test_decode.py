@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from minboost import Boost, Latent, Span, Spotlight, decode
+from minboost import Boost, Latent, Span, Spotlight, attention_sdpa, decode
 from minboost.decode import Decoder
 from minboost.directions import Direction
 from minboost.model import Transformer
@@ -107,6 +107,12 @@ def test_sequences_leave_again_as_more_of_them_end(model):
     assert_alike(dropping.step([1, 2, 3, 4])[3], whole.step([1, 2, 3, 4])[3])
 
 
+@pytest.fixture
+def in_parts(monkeypatch):
+    """Later rows go over the keys in parts however few these are."""
+    monkeypatch.setattr(attention_sdpa, "PARTS_FROM", 0)
+
+
 LONG = [list(range(3, 60)), list(range(90, 117)), [7]]
 
 
@@ -129,6 +135,7 @@ def long_plan(model, prompts):
 @pytest.mark.parametrize("boosted", [False, True], ids=["plain", "boosted"])
 @pytest.mark.parametrize("chunk", [8, 13, 56])
 @pytest.mark.parametrize("name", ["llama", "llama-dynamic", "mistral", "qwen2-window", "qwen3"])
+@pytest.mark.usefixtures("in_parts")
 def test_a_long_prompt_in_chunks_gives_the_logits_and_the_mass_of_the_whole(
     checkpoint, monkeypatch, name, chunk, boosted
 ):
@@ -154,6 +161,7 @@ def test_a_long_prompt_in_chunks_gives_the_logits_and_the_mass_of_the_whole(
     assert_alike(parts.step([1, 2, 3]), whole.step([1, 2, 3]))
 
 
+@pytest.mark.usefixtures("in_parts")
 def test_measuring_the_mass_in_chunks_changes_no_logit(checkpoint, monkeypatch):
     model = load(checkpoint("llama")[0])
     monkeypatch.setattr(decode, "PREFILL_CHUNK", {"cpu": 8})
@@ -188,6 +196,7 @@ def largest_tensor(model, tokens, plan):
 
 
 @pytest.mark.parametrize("boosted", [False, True], ids=["plain", "boosted"])
+@pytest.mark.usefixtures("in_parts")
 def test_what_prefill_needs_does_not_grow_with_the_prompt(checkpoint, monkeypatch, boosted):
     monkeypatch.setattr(decode, "PREFILL_CHUNK", {"cpu": 16})
     model = load(checkpoint("llama")[0])
