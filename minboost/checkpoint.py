@@ -1,39 +1,29 @@
 """safetensors → parameters: strict, streamed, straight into the fused weights.
 
-Hugging Face names stay at this border. Files are read front to back through one small buffer, so
-what is resident while loading is the weights and that buffer. They are not mapped into memory:
-pages of a mapped file are resident too, and faulting them in takes longer than reading them.
+Hugging Face names stay at this border. What the files hold is read in safetensors_file.py, their
+data in weight_reading.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .errors import ModelError
-from .files import read_json_object
+from .errors import InputError, ModelError
 from .impl import choose
 from .model import Transformer
 from .quantize import check_quantize
+from .safetensors_file import FLOATS, Stored, read_header, shard_files, some
+from .weight_reading import BUFFER_BYTES, pieces, read_pieces
 
-BUFFER_BYTES = 1 << 20  # stays in the processor's cache between reading, checking and copying
-MAX_INDEX_BYTES = 64 << 20
-FLOATS = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
 # Written by old versions of transformers; the rotation angles follow from the config.
 IGNORED = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.\w+")
 
@@ -46,15 +36,13 @@ class Slot:
     row: int
     shape: tuple[int, ...]
 
-
-@dataclass(frozen=True)
-class Stored:
-    """One tensor of a safetensors file, and the bytes [start, stop) where its data lies."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    stop: int
+    def of(self, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Those rows, and their scales where the parameter is an int8 matrix."""
+        rows = slice(self.row, self.row + self.shape[0])
+        weight = parameters[self.parameter]
+        if weight.dtype != torch.int8:
+            return weight[rows], None
+        return weight[rows], parameters[self.parameter.removesuffix("weight") + "scale"][rows]
 
 
 def load_model(
@@ -72,10 +60,16 @@ def load_model(
     Every parameter is filled exactly once and every tensor of the checkpoint is used; names,
     shapes and dtypes are checked before anything is allocated.
 
+    Args:
+        dtype: of the parameters; of those that stay floats, where the matrices are quantised.
+        quantize: "int8" for matrices in eight bits (quantize.py), made row by row while reading.
+
     Raises:
         ModelError: a file or tensor is missing, left over, malformed, misshapen, quantised or
-            holds NaN or infinite values; the message names it.
-        InputError: an ``impl`` that does not exist or cannot run here (impl.py).
+            holds NaN or infinite values; the message names it, of several damaged tensors the
+            first in the files' order.
+        InputError: an ``impl`` that does not exist or cannot run here (impl.py), or a ``quantize``
+            that does not exist.
     """
     impl = choose(impl, device)
     check_quantize(quantize)
@@ -97,27 +91,35 @@ def load_model(
         )
     model.tie_head()
     parameters = dict(model.named_parameters())
-    total = sum(slot.shape[0] for slot in slots.values())
-    buffer = bytearray(BUFFER_BYTES)
-    with _bar(total, progress) as bar:
-        for path, header in files.items():
-            with path.open("rb", buffering=0) as file:
-                for name, stored in sorted(header.items(), key=lambda item: item[1].start):
-                    slot = slots.get(name)
-                    if slot is not None:
-                        target = parameters[slot.parameter][slot.row : slot.row + slot.shape[0]]
-                        _fill(target, file, stored, buffer, f"{path.name}: {name}")
-                        bar.update(slot.shape[0])
+    reading = {}
+    for path, header in files.items():
+        reading[path] = [
+            piece
+            for name, stored in sorted(header.items(), key=lambda item: item[1].start)
+            if (slot := slots.get(name)) is not None
+            for piece in pieces(f"{path.name}: {name}", stored, *slot.of(parameters))
+        ]
+    with _bar(sum(slot.shape[0] for slot in slots.values()), progress) as bar:
+        read_pieces(reading, progress=bar.update)
     return model.eval()
 
 
 def save_weights(model: Transformer, path: Path) -> None:
-    """Write the weights under their Hugging Face names, fused parameters taken apart again."""
+    """Write the weights under their Hugging Face names, fused parameters taken apart again.
+
+    Raises:
+        InputError: the model is quantised: such a file could not be read again.
+    """
+    if model.quantized is not None:
+        raise InputError(
+            f"weights quantised to {model.quantized} are not saved: a checkpoint holds floats, so "
+            "save the model as it was loaded without quantize"
+        )
     from safetensors.torch import save_file
 
     parameters = dict(model.named_parameters())
     tensors = {
-        name: parameters[slot.parameter][slot.row : slot.row + slot.shape[0]].detach().cpu().clone()
+        name: slot.of(parameters)[0].detach().cpu().clone()
         for name, slot in expected_slots(model.config).items()
     }
     save_file(tensors, path, metadata={"format": "pt"})
@@ -162,72 +164,6 @@ def expected_slots(config: ModelConfig) -> dict[str, Slot]:
                 name = f"{at}.self_attn.{norm}.weight"
                 slots[f"model.{name}"] = Slot(name, 0, (dim,))
     return slots
-
-
-def shard_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint: model.safetensors, or those its index names.
-
-    Raises:
-        ModelError: there is none, one is missing, or the index names a file outside the folder.
-    """
-    single = folder / "model.safetensors"
-    if single.is_file():  # beside an index it is the one that counts, as in transformers
-        return [single]
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        pickled = sorted(path.name for path in folder.glob("*.bin"))
-        hint = f" (pickle weights such as {pickled[0]} are never read)" if pickled else ""
-        raise ModelError(f"{folder} holds no model.safetensors and no {index.name}{hint}")
-    weight_map = read_json_object(index, limit=MAX_INDEX_BYTES).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelError(f"{index}: weight_map must be an object that names the shards")
-    for name in weight_map.values():
-        if not _is_plain_shard_name(name):
-            raise ModelError(
-                f"{index}: shard name {name!r} is refused: it must be a .safetensors file "
-                "directly inside the folder"
-            )
-    names = list(dict.fromkeys(weight_map.values()))
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise ModelError(
-            f"{folder}: {len(missing)} of {len(names)} shards missing: {_some(missing)}"
-        )
-    return [folder / name for name in names]
-
-
-def _is_plain_shard_name(name: Any) -> bool:
-    return (
-        isinstance(name, str)
-        and name.endswith(".safetensors")
-        and PurePosixPath(name).name == name
-        and PureWindowsPath(name).name == name
-    )
-
-
-def read_header(path: Path) -> dict[str, Stored]:
-    """What one safetensors file holds, without reading its data; ModelError if it is malformed.
-
-    The safetensors library validates the file (bounded header, sizes that fit dtypes and shapes, no
-    gaps or overlaps, nothing past the end); the byte offsets are then taken from the same header.
-    """
-    try:
-        with safe_open(path, framework="pt"):
-            pass
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            raw = json.loads(file.read(length))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is truncated or no safetensors file: {error}") from error
-    raw.pop("__metadata__", None)
-    return {
-        name: Stored(
-            entry["dtype"],
-            tuple(entry["shape"]),
-            *(8 + length + offset for offset in entry["data_offsets"]),
-        )
-        for name, entry in raw.items()
-    }
 
 
 def _head_is_the_embedding(files: dict[Path, dict[str, Stored]]) -> bool:
@@ -281,44 +217,15 @@ def _check_names(
                 )
     missing = [name for name in slots if name not in seen]
     if missing:
-        raise ModelError(f"the checkpoint lacks {len(missing)} tensors: {_some(missing)}")
+        raise ModelError(f"the checkpoint lacks {len(missing)} tensors: {some(missing)}")
     # A tied checkpoint may carry its head a second time; the embedding is the one that counts.
     spare = {"lm_head.weight"} if tied else set()
     extra = [n for n in seen if n not in slots and n not in spare and not IGNORED.fullmatch(n)]
     if extra:
         raise ModelError(
             f"the checkpoint holds {len(extra)} tensors that the model has no place for: "
-            f"{_some(extra)}"
+            f"{some(extra)}"
         )
-
-
-def _fill(target: Tensor, file: BinaryIO, stored: Stored, buffer: bytearray, where: str) -> None:
-    """Read one tensor through the buffer into ``target``, whose dtype and device may be others."""
-    dtype = FLOATS[stored.dtype]
-    flat = target.view(-1)  # a run of rows of a contiguous parameter
-    file.seek(stored.start)
-    whole = memoryview(buffer)[: len(buffer) - len(buffer) % dtype.itemsize]
-    done = 0
-    while done < flat.numel():
-        part = whole[: min(len(whole), (flat.numel() - done) * dtype.itemsize)]
-        _read_exactly(file, part, where)
-        values = torch.frombuffer(part, dtype=dtype)
-        ends = torch.stack(torch.aminmax(values))  # NaN goes through, so two values tell of all
-        if not ends.isfinite().all():
-            raise ModelError(f"{where} holds NaN or infinite values")
-        if not ends.to(target.dtype).isfinite().all():
-            raise ModelError(f"{where} holds values too large for {target.dtype}; try bfloat16")
-        flat[done : done + len(values)].copy_(values)
-        done += len(values)
-
-
-def _read_exactly(file: BinaryIO, part: memoryview, where: str) -> None:
-    filled = 0
-    while filled < len(part):
-        count = file.readinto(part[filled:])  # type: ignore[attr-defined]
-        if not count:
-            raise ModelError(f"{where} ends early: the file became shorter while it was read")
-        filled += count
 
 
 def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
@@ -339,7 +246,3 @@ def _bar(total: int, progress: bool) -> Any:
 
 class _Silent:
     def update(self, n: int) -> None: ...
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -29,7 +29,7 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     wide = weight.float()
     scale = wide.abs().amax(1) / 127
-    whole = (wide / scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None]).round_()
+    whole = (wide / torch.where(scale == 0, 1.0, scale)[:, None]).round_()
     return whole.clamp_(-127, 127).to(torch.int8), scale
 
 

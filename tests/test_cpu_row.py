@@ -240,6 +240,17 @@ def test_one_compiled_function_serves_all_layers_and_later_runs(
     assert "compil" not in capfd.readouterr().err
 
 
+def test_a_damaged_library_is_compiled_again(compiled_model, checkpoint, monkeypatch, capfd):
+    folder = machine.cache_folder() / "compiled"
+    whole = {path: path.read_bytes() for path in folder.iterdir() if path.name.startswith("head")}
+    ((path, content),) = whole.items()
+    path.write_bytes(content[: len(content) // 2])
+    monkeypatch.setattr(compiling, "_compile", lambda *args: args[-1].write_bytes(content))
+    again = prepared(checkpoint(COMPILED)[0], compile=True)
+    assert "is damaged and will be replaced" in capfd.readouterr().err
+    assert torch.equal(decoded(again)[0], decoded(compiled_model)[0])
+
+
 def test_without_a_compiler_the_error_says_what_to_install(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("MINBOOST_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -297,9 +308,16 @@ def test_the_compiled_forms_equal_the_eager_ones_uncompiled(checkpoint):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("int8", [False, True], ids=["", "int8"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("name", ["llama-biases", "llama-tied", "mistral", "qwen2-window"])
+@pytest.mark.parametrize(
+    ("name", "dtype", "int8"),
+    [
+        ("llama-biases", torch.float32, True),
+        ("llama-tied", torch.bfloat16, False),
+        ("mistral", torch.bfloat16, True),
+        ("qwen2-window", torch.float32, False),
+    ],
+    ids=["biases-fp32-int8", "tied-bf16", "window-bf16-int8", "window-biases-fp32"],
+)
 def test_every_kind_of_model_compiles(
     checkpoint, by_forward, tmp_path, monkeypatch, name, dtype, int8
 ):

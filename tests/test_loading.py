@@ -27,11 +27,16 @@ def test_auto_takes_cuda_then_mps_then_the_cpu(monkeypatch, cuda, mps, want):
             loading._device("mps")
 
 
-def test_dtype_auto_is_float32_on_the_cpu_and_the_checkpoints_elsewhere():
-    config = read(dtype="bfloat16")
-    assert loading._dtype("auto", torch.device("cpu"), config) is torch.float32
-    assert loading._dtype("auto", torch.device("cuda"), config) is torch.bfloat16
-    assert loading._dtype("float16", torch.device("cpu"), config) is torch.float16
+@pytest.mark.parametrize("fast", [True, False], ids=["bfloat16 in hardware", "without"])
+def test_dtype_auto_is_the_checkpoints_unless_the_cpu_is_slow_in_it(monkeypatch, fast):
+    monkeypatch.setattr(loading, "has_bfloat16", lambda: fast)
+    config, half = read(dtype="bfloat16"), read(dtype="float16")
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert loading._dtype("auto", cpu, config) is (torch.bfloat16 if fast else torch.float32)
+    assert loading._dtype("auto", cpu, half) is torch.float32
+    assert loading._dtype("auto", gpu, config) is torch.bfloat16
+    assert loading._dtype("auto", gpu, half) is torch.float16
+    assert loading._dtype("float16", cpu, config) is torch.float16
 
 
 def test_load_passes_on_what_it_was_given(checkpoint, monkeypatch):
@@ -48,6 +53,8 @@ def test_load_passes_on_what_it_was_given(checkpoint, monkeypatch):
     assert lm.model.impl == "reference"
     assert lm.dtype == torch.bfloat16
     assert seen["progress"] is True
+    assert seen["quantize"] is None
+    assert loading.load(name, device="cpu", quantize="int8").model.quantized == "int8"
 
 
 def test_the_revision_reaches_the_hub(checkpoint, monkeypatch):

@@ -1,4 +1,4 @@
-"""What an installed minboost holds."""
+"""What an installed minboost holds, and what it imports when it starts."""
 
 from __future__ import annotations
 
@@ -16,6 +16,31 @@ def test_the_kernels_package_is_importable_and_imports_no_triton():
         "assert 'triton' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def packages_after(code):
+    """The third-party packages that ``code`` imports, by their first names."""
+    code += "\nimport sys; print(*{name.split('.')[0] for name in sys.modules})"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = {name for name in out.stdout.splitlines()[-1].split() if not name.startswith("_")}
+    return found - sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("command", ["minboost.generate", "minboost.cli"])
+def test_help_needs_click_and_nothing_else(command):
+    plain = packages_after("pass")  # what the environment itself imports
+    code = f"from {command} import main; main(['--help'])"
+    assert packages_after(code) - plain - {"colorama"} == {"minboost", "click"}
+
+
+def test_the_demos_answer_needs_little_beside_torch():
+    code = (
+        "import minboost; lm = minboost.load('demo', device='cpu')\n"
+        "lm.generate(instruction='Answer in French.', query='What colour is the sky?',"
+        " boost=minboost.Boost())"
+    )
+    extra = packages_after(code) - packages_after("import torch")
+    assert extra == {"minboost", "jinja2", "markupsafe", "safetensors", "tokenizers"}
 
 
 @pytest.mark.slow

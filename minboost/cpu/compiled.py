@@ -87,8 +87,8 @@ def compiled(
         "layer": (Layer(tuple(layer_weights), shape), layer_inputs, free),
         "head": (Head(tuple(head_weights), shape.eps), head_inputs, {}),
     }
-    made = {name: _package(name, *function) for name, function in functions.items()}
-    return _load(made["layer"]), _load(made["head"])
+    made = {name: _ready(name, *function) for name, function in functions.items()}
+    return made["layer"], made["head"]
 
 
 def check_version() -> None:
@@ -99,12 +99,13 @@ def check_version() -> None:
         raise InputError(f"compile needs torch {needed} or newer, and {torch.__version__} is here")
 
 
-def _package(
-    name: str, function: nn.Module, inputs: Inputs, free: dict[int, dict[int, Any]]
-) -> Path:
+def _ready(name: str, function: nn.Module, inputs: Inputs, free: dict[int, dict[int, Any]]) -> Run:
     path = cache_folder() / "compiled" / f"{name}-{_key(function, inputs)}.pt2"
     if path.is_file():
-        return path
+        try:
+            return _load(path)
+        except RuntimeError:
+            say(f"{path} is damaged and will be replaced")
     began = time.perf_counter()
     say(f"compiling the decode step's {name} for this model's shapes, once (10 to 30 s) …")
     try:
@@ -119,7 +120,7 @@ def _package(
             "MINBOOST_CACHE names another folder"
         ) from error
     say(f"compiled in {time.perf_counter() - began:.0f} s, kept in {path.parent}")
-    return path
+    return _load(path)
 
 
 def _compile(
