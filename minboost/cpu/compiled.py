@@ -156,6 +156,7 @@ def _key(function: nn.Module, inputs: Inputs) -> str:
         torch.__version__,
         processor(),
         torch.backends.cpu.get_cpu_capability(),
+        torch.get_num_threads(),  # Inductor writes their number, or plain loops for one, into the code
         vars(function).get("names"),
         vars(function).get("shape", vars(function).get("eps")),
         [(tuple(x.shape), str(x.dtype)) for x in inputs],

@@ -3,7 +3,7 @@
 Everything is computed in float32, whatever the weights' dtype: between one product and the next
 nothing is rounded. A product is written as sums over rows taken from several parts of the matrix
 at once. Inductor makes one loop of them, which reads as many streams of memory side by side; one
-stream alone does not reach the memory's speed on a core (benchmarks/results/cpu_forms.md).
+stream alone does not reach the memory's speed on a core (benchmarks/forms.py).
 """
 
 from __future__ import annotations
