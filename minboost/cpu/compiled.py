@@ -156,7 +156,7 @@ def _key(function: nn.Module, inputs: Inputs) -> str:
         torch.__version__,
         processor(),
         torch.backends.cpu.get_cpu_capability(),
-        torch.get_num_threads(),  # Inductor writes their number, or plain loops for one, into the code
+        torch.get_num_threads(),  # which Inductor writes into the code; for one, plain loops
         vars(function).get("names"),
         vars(function).get("shape", vars(function).get("eps")),
         [(tuple(x.shape), str(x.dtype)) for x in inputs],
