@@ -228,7 +228,7 @@ def test_the_command_prints_curve_choice_test_and_config(capfd):
     assert "on 12 test cases, once, with 95 % intervals" in out
     block = yaml.safe_load(out[out.index("# multiplier chosen by") :])
     assert block == {"method": "instaboost", "instaboost": {"multiplier": 4.0}}
-    assert "demo on cpu, torch" in err
+    assert "demo on cpu, float32, torch" in err
     assert "note: the strongest value that was tried, 4, is the best" in err
 
 
