@@ -70,6 +70,8 @@ def _parts_will_do(
         return False
     if query_start + q.shape[2] < PARTS_FROM:
         return False
+    if torch.is_grad_enabled() and q.requires_grad:
+        return False  # a log sum exp has no gradient
     if window is not None and window < query_start + q.shape[2]:
         return False
     return bias is None or bias.target is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -238,6 +240,24 @@ def test_one_compiled_function_serves_all_layers_and_later_runs(
     again = prepared(checkpoint(COMPILED)[0], compile=True)
     assert torch.equal(decoded(again)[0], decoded(compiled_model)[0])
     assert "compil" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_a_thread_count_that_has_grown_since_is_harmless(compiled_model, threads):
+    want = decoded(compiled_model)[0]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert_alike(decoded(compiled_model)[0], want)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_compiled_model_in_another_dtype_goes_through_forward(compiled_model):
+    model = copy.copy(compiled_model)
+    model.row = cpu.RowDecoder({}, compiled_model.row.compiled, made_for=[])
+    assert decoder(model).row is None
+    assert decoder(compiled_model).row is not None
 
 
 def test_a_damaged_library_is_compiled_again(compiled_model, checkpoint, monkeypatch, capfd):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from .calibrate import choose
 from .eager import Eager
-from .row import RowDecoder, all_layer_weights, head_weights, shape_of
+from .row import RowDecoder, all_layer_weights, head_weights, layouts, shape_of
 
 if TYPE_CHECKING:
     from ..model import Transformer
@@ -40,7 +40,8 @@ def prepare(model: Transformer, *, compile: bool = False, calibrate: bool = True
     if compile:
         from .compiled import compiled
 
-        model.row = RowDecoder({}, compiled(weights[0], ends, shape_of(model), model.dtype))
+        made = compiled(weights[0], ends, shape_of(model), model.dtype)
+        model.row = RowDecoder({}, made, layouts(model))
         return
     kinds = {name: [of[name] for of in weights] for name in ("qkv", "o", "gate_up", "down")}
     kinds["head"] = [ends["head"]]

@@ -138,12 +138,15 @@ def _compile(
             "in the environment variable CXX), or go without compile"
         ) from error
     shapes = tuple(free.get(at) for at in range(len(inputs)))
+    # The code holds an array as long as there are threads; this makes it ask for as many, and not
+    # for however many there are when it runs.
+    options = {**inductor.OPTIONS, "cpp.threads": torch.get_num_threads()}
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of torch's own making
             program = torch.export.export(function, inputs, dynamic_shapes=(shapes[0], shapes[1:]))
             _inductor.aoti_compile_and_package(
-                program, package_path=str(path), inductor_configs=inductor.OPTIONS
+                program, package_path=str(path), inductor_configs=options
             )
     except InductorError as error:
         raise InputError(f"the C++ compiler failed: {str(error).strip()[-2000:]}") from error

@@ -32,20 +32,29 @@ class RowDecoder:
     Held by ``Transformer.row``; ``minboost.cpu.prepare`` makes it.
     """
 
-    def __init__(self, forms: dict[str, Form], compiled: tuple[Run, Run] | None = None) -> None:
+    def __init__(
+        self,
+        forms: dict[str, Form],
+        compiled: tuple[Run, Run] | None = None,
+        made_for: object = None,
+    ) -> None:
+        """``made_for``: ``layouts`` of the model that ``compiled`` was made for."""
         self.forms = forms
         self.compiled = compiled
+        self.made_for = made_for
 
     def start(self, model: Transformer, cache: KVCache, plan: Plan | None) -> RowRun | None:
         """A run on ``cache``, whose prompt is there already; None where ``forward`` has to do it.
 
         That is for target masses, which need a look at every logit, and for a model that has been
-        moved off the CPU.
+        moved off the CPU or, where it was compiled, to another dtype.
         """
         if model.device.type != "cpu" or cache.k.shape[1] != 1 or cache.k.dtype != model.dtype:
             return None
         if plan is not None and plan.target is not None:
             return None
+        if self.compiled is not None and layouts(model) != self.made_for:
+            return None  # the library looks at neither dtypes nor strides
         return RowRun(self, model, cache, plan)
 
     def functions(self, model: Transformer) -> tuple[list[LayerRun], HeadRun]:
@@ -141,6 +150,15 @@ def shape_of(model: Transformer) -> Shape:
 def all_layer_weights(model: Transformer) -> list[dict[str, Tensor]]:
     """The tensors of every layer."""
     return [layer_weights(cast("Block", block)) for block in model.layers]
+
+
+def layouts(model: Transformer) -> list[tuple[str, tuple[int, ...], torch.dtype, bool]]:
+    """Name, shape, dtype and contiguity of every tensor that a decode step reads."""
+    return [
+        (name, tuple(of.shape), of.dtype, of.is_contiguous())
+        for weights in (*all_layer_weights(model), head_weights(model))
+        for name, of in weights.items()
+    ]
 
 
 def head_weights(model: Transformer) -> dict[str, Tensor]:
