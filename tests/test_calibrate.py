@@ -128,3 +128,15 @@ def test_the_cache_lies_where_the_system_or_the_user_wants_it(tmp_path, monkeypa
     assert machine.cache_folder() == tmp_path / "x" / "minboost"
     monkeypatch.setenv("MINBOOST_CACHE", str(tmp_path / "y"))
     assert machine.cache_folder() == tmp_path / "y"
+
+
+def test_without_a_home_there_is_a_folder_for_the_process(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MINBOOST_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # is not taken
+    monkeypatch.setattr(machine.Path, "home", no_home)
+    folder = machine.cache_folder()
+    assert folder.is_dir()
+    assert folder == machine.cache_folder()

@@ -281,7 +281,7 @@ def test_without_a_compiler_the_error_says_what_to_install(checkpoint, tmp_path,
 
 def test_an_older_torch_is_refused_by_version(checkpoint, monkeypatch):
     monkeypatch.setattr(torch, "__version__", "2.5.1")
-    with pytest.raises(InputError, match=r"compile needs torch 2\.6 or newer, and 2\.5\.1 is here"):
+    with pytest.raises(InputError, match=r"compile needs torch 2\.7 or newer, and 2\.5\.1 is here"):
         prepared(checkpoint("llama")[0], compile=True)
 
 

@@ -26,7 +26,7 @@ from .machine import cache_folder, processor, say
 
 Run = Callable[[list[Tensor | None]], list[Tensor]]
 Inputs = tuple[Any, ...]
-TORCH_NEEDED = (2, 6)  # the first that packages what it has compiled
+TORCH_NEEDED = (2, 7)  # the oldest whose names are used here
 ROW = len(Row._fields)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -15,8 +16,19 @@ def cache_folder() -> Path:
     """MINBOOST_CACHE, or minboost's folder among the user's caches."""
     if given := os.environ.get("MINBOOST_CACHE"):
         return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "minboost"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # A relative one is to be ignored, by its specification: the folder one is in decides nothing.
+    if os.path.isabs(base):
+        return Path(base) / "minboost"
+    try:
+        return Path.home() / ".cache" / "minboost"
+    except RuntimeError:  # no home at all, as in some containers
+        return _for_this_process()
+
+
+@cache
+def _for_this_process() -> Path:
+    return Path(tempfile.mkdtemp(prefix="minboost-"))
 
 
 @cache
