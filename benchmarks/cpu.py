@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -35,7 +34,7 @@ from duel import duel
 from engine_process import EngineError, EngineProcess, missing
 from engines import BOOSTED, DTYPES, ENGINES, Job
 from gguf_file import gguf_of
-from result_rows import RESULTS, Row, lengths, machine, merged, read_rows
+from result_rows import Row, lengths, machine, publish
 from shapes import SHAPES, write
 
 from minboost.config import ModelConfig
@@ -90,13 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 gguf_of(folder, dtype)  # here, so that it does not count as an engine's memory
             for kind, prompts in chosen.items():
                 rows += measure(kind, prompts, folder, options, bandwidth)
-    path = RESULTS / f"{NAME}.json"
     command = f"python benchmarks/{NAME}.py --write"
-    print(markdown(rows, command))
-    if options.write:
-        rows = merged(read_rows(path), rows, key)
-        path.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
-        path.with_suffix(".md").write_text(markdown(rows, command), encoding="utf-8")
+    publish(NAME, command, rows, key=key, markdown=markdown, keep=options.write)
     return 0
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 import tempfile
 import textwrap
@@ -33,7 +32,7 @@ import torch
 from bandwidth import ReadBandwidth
 from duel import spread
 from engines import DTYPES, INT8_ACTIVATIONS
-from result_rows import RESULTS, Row, machine, machines, merged, read_rows
+from result_rows import Row, machine, machines, publish
 from shapes import SHAPES
 from torch import Tensor, nn
 
@@ -71,12 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         row |= measure(shape, dtype, kind, options, bandwidth)
         rows.append({**row, "machine": machine()})
     command = f"python benchmarks/{Path(__file__).name} --write"
-    print(markdown(rows, command))
-    if options.write:
-        path = RESULTS / f"{NAME}.json"
-        rows = merged(read_rows(path), rows, key)
-        path.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
-        path.with_suffix(".md").write_text(markdown(rows, command), encoding="utf-8")
+    publish(NAME, command, rows, key=key, markdown=markdown, keep=options.write)
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "triton", "transformers", "transformer-lens", "safetensors", "tokenizers")
@@ -16,10 +15,11 @@ def describe() -> dict[str, Any]:
     import torch
 
     from minboost.comparison.provenance import commit, versions
+    from minboost.cpu.machine import processor_name
 
     cuda = torch.cuda.is_available()
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
@@ -28,13 +28,3 @@ def describe() -> dict[str, Any]:
         "versions": versions(PACKAGES),
         "commit": commit(),
     }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import random
 import statistics
 import sys
@@ -33,7 +32,7 @@ from typing import Any
 import torch
 from duel import spread
 from engines import Job, Minboost
-from result_rows import RESULTS, Row, lengths, machine, machines, merged, read_rows
+from result_rows import Row, lengths, machine, machines, publish
 from shapes import SHAPES, write
 
 from minboost.config import ModelConfig
@@ -79,12 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows.append(row)
         del arms
     command = f"python benchmarks/{NAME}.py --write"
-    print(markdown(rows, command))
-    if options.write:
-        path = RESULTS / f"{NAME}.json"
-        rows = merged(read_rows(path), rows, key)
-        path.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
-        path.with_suffix(".md").write_text(markdown(rows, command), encoding="utf-8")
+    publish(NAME, command, rows, key=key, markdown=markdown, keep=options.write)
     return 0
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import sys
 import tempfile
@@ -31,7 +30,7 @@ import torch
 from bandwidth import ReadBandwidth, bytes_per_token
 from duel import spread
 from engines import DTYPES, Job, Minboost
-from result_rows import RESULTS, Row, machine, machines, merged, read_rows
+from result_rows import Row, machine, machines, publish
 from shapes import SHAPES, write
 from step_parts import LIBRARY, OPERATORS, TURN, allocated, calls, inside, parts, timed
 
@@ -78,12 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(file=sys.stderr)
         del engine, arms  # before the next model comes
     command = f"python benchmarks/{Path(__file__).name} --write"
-    print(markdown(rows, command))
-    if options.write:
-        path = RESULTS / f"{NAME}.json"
-        rows = merged(read_rows(path), rows, key)
-        path.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
-        path.with_suffix(".md").write_text(markdown(rows, command), encoding="utf-8")
+    publish(NAME, command, rows, key=key, markdown=markdown, keep=options.write)
     return 0
 
 

@@ -34,6 +34,24 @@ def read_rows(path: Path) -> list[Row]:
     return list(json.loads(path.read_text())["rows"]) if path.is_file() else []
 
 
+def publish(
+    name: str,
+    command: str,
+    rows: list[Row],
+    *,
+    key: Callable[[Row], Any],
+    markdown: Callable[[Sequence[Row], str], str],
+    keep: bool,
+) -> None:
+    """Print the rows' table; to ``keep`` them, merge them into the results files of that name."""
+    print(markdown(rows, command))
+    if keep:
+        path = RESULTS / f"{name}.json"
+        rows = merged(read_rows(path), rows, key)
+        path.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
+        path.with_suffix(".md").write_text(markdown(rows, command), encoding="utf-8")
+
+
 def machines(rows: Sequence[Row]) -> str:
     """The machines and commits that the rows were measured on, a line of Markdown each."""
     found: dict[str, None] = {}

@@ -53,13 +53,12 @@ def _joined(
     near = None if bias is None else _shifted(bias, start)
     if near is None:
         own, total = flash(q, own_k, own_v, scale, causal=True)
-        sums = own.float()
+        sums = own
         mass = sums.new_zeros(*q.shape[:3], N)
     else:
         wide_q, wide_k = widen(q, own_k, near, scale)
         wide_v = with_indicators(own_v, near, wide_q.shape[3])
         own, total = flash(wide_q, wide_k, wide_v, scale, causal=True)
-        own = own.float()
         sums, mass = own[..., :D], own[..., D : D + N]
     for first, last, strength, inside in _parts(bias, start):
         part, lse = flash(q, k[:, :, first:last], v[:, :, first:last], scale)
@@ -67,19 +66,20 @@ def _joined(
             lse = lse + strength[:, :, None]
         both = torch.logaddexp(total, lse)
         kept, taken = (total - both).exp()[..., None], (lse - both).exp()[..., None]
-        sums = torch.addcmul(sums * kept, part.float(), taken)
+        sums = torch.addcmul(sums * kept, part, taken)
         if N:
             mass = mass * kept + taken * inside
         total = both
-    return sums.to(q.dtype), mass
+    return sums.to(q.dtype), mass.float()
 
 
 def flash(
     q: Tensor, k: Tensor, v: Tensor, scale: float, *, causal: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """PyTorch's fused CPU kernel: the output (B, H, T, D), and the log sum exp (B, H, T) float32.
+    """PyTorch's fused CPU kernel: the output (B, H, T, D) and the log sum exp (B, H, T), both wide.
 
-    Causal is from the top left: row t sees keys 0 … t.
+    Wide is float32, or float64 for float64 inputs. Causal is from the top left: row t sees keys
+    0 … t.
     """
     B, H, T, D = q.shape
     H_kv = k.shape[1]
@@ -92,7 +92,8 @@ def flash(
     out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         q, k, v, 0.0, causal, scale=scale
     )
-    return out.reshape(B, H, T, -1), lse.reshape(B, H, T).float()
+    wide = torch.promote_types(q.dtype, torch.float32)
+    return out.reshape(B, H, T, -1).to(wide), lse.reshape(B, H, T).to(wide)
 
 
 def _parts(bias: SpanBias | None, start: int) -> Iterator[tuple[int, int, Tensor | None, Tensor]]:

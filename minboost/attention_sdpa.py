@@ -38,7 +38,7 @@ def sdpa(
     """``attention`` (attention.py) through the fused kernels; arguments as there."""
     if q.shape[2] == 1:
         return _one_row(q, k, v, query_start, window, bias, scale, return_mass)
-    if _parts_will_do(q, query_start, window, bias):
+    if _parts_will_do(q, k, v, query_start, window, bias):
         assert isinstance(query_start, int)
         return in_parts(q, k, v, query_start, bias, scale, return_mass)
     D = q.shape[3]
@@ -63,14 +63,19 @@ def sdpa(
 
 
 def _parts_will_do(
-    q: Tensor, query_start: int | Tensor, window: int | None, bias: SpanBias | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    query_start: int | Tensor,
+    window: int | None,
+    bias: SpanBias | None,
 ) -> bool:
     """Whether ``in_parts`` takes these rows, and pays."""
     if q.device.type != "cpu" or not isinstance(query_start, int) or query_start == 0:
         return False
     if query_start + q.shape[2] < PARTS_FROM:
         return False
-    if torch.is_grad_enabled() and q.requires_grad:
+    if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
         return False  # a log sum exp has no gradient
     if window is not None and window < query_start + q.shape[2]:
         return False

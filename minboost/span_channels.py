@@ -22,7 +22,7 @@ def widen(q: Tensor, k: Tensor, bias: SpanBias, scale: float) -> tuple[Tensor, T
     strength = bias.log_multiplier
     if strength is None:
         strength = torch.zeros(B, H, N, device=q.device)
-    strength = strength / scale
+    strength = strength.to(torch.promote_types(q.dtype, torch.float32)) / scale
     ones = bias.indicator(0, k.shape[2]).to(k.dtype)  # (B, S, N)
     if q.dtype in (torch.bfloat16, torch.float16):
         # One 16-bit channel would round the bias; a high and a low part carry it to 2⁻¹⁶ or so.

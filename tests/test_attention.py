@@ -137,6 +137,27 @@ def test_rows_over_keys_in_parts_equal_the_definition(H, H_kv, start, boosted):
 
 
 @pytest.mark.usefixtures("in_parts")
+def test_parts_are_float64_where_the_inputs_are():
+    q, k, v = (x.double() for x in inputs(1, 4, 2, 20, 40, 8))
+    bias = spans(1, 4, [(3, 30)])
+    out, _ = attention(q, k, v, query_start=20, bias=bias)
+    torch.testing.assert_close(out, exact(q, k, v, start=20, bias=bias)[0], atol=1e-14, rtol=0)
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_gradients_of_later_rows_are_those_of_the_reference():
+    grads = []
+    for impl in ("torch", "reference"):
+        leaves = [x.double().requires_grad_() for x in inputs(1, 4, 2, 20, 40, 8)]
+        attention(*leaves, query_start=20, bias=spans(1, 4, [(3, 30)]), impl=impl)[
+            0
+        ].sin().sum().backward()
+        grads.append([leaf.grad for leaf in leaves])
+    for got, want in zip(*grads, strict=True):
+        torch.testing.assert_close(got, want, atol=1e-10, rtol=0)
+
+
+@pytest.mark.usefixtures("in_parts")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 @pytest.mark.parametrize("start", [20, 235])
 def test_sixteen_bit_rows_over_keys_in_parts_err_as_a_whole_pass_does(dtype, start):

@@ -16,18 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from minboost.config import ModelConfig
 
-TINY = {
-    "vocab_size": 320,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "rope_theta": 10000.0,
-    "rms_norm_eps": 1e-5,
-    "tie_word_embeddings": True,
-}
+from . import tiny
+
 RIVALS = (
     "transformers",
     "transformers-mask",
@@ -44,7 +34,7 @@ def module(request, monkeypatch):
     """module(name) → that module of benchmarks/, imported as the scripts import each other."""
     monkeypatch.syspath_prepend(request.config.rootpath / "benchmarks")
     shapes = importlib.import_module("shapes")
-    monkeypatch.setitem(shapes.SHAPES, "tiny", TINY)
+    monkeypatch.setitem(shapes.SHAPES, "tiny", tiny.SHAPE)
     return importlib.import_module
 
 
@@ -194,7 +184,7 @@ def test_an_engine_that_fails_says_so(module, tmp_path):
 def cpu(module, monkeypatch, tmp_path):
     """cpu(*options) → the rows of benchmarks/cpu.py on the tiny shape, and its table."""
     script, bandwidth = module("cpu"), module("bandwidth").ReadBandwidth
-    monkeypatch.setattr(script, "RESULTS", tmp_path)
+    monkeypatch.setattr(importlib.import_module("result_rows"), "RESULTS", tmp_path)
     monkeypatch.setattr(script, "ReadBandwidth", lambda: bandwidth(1 << 20))
 
     def run(*options):
@@ -256,7 +246,7 @@ def test_prompts_are_asked_for_as_lengths(module, capsys):
 
 def test_overhead_compares_three_decoders_of_one_model(module, monkeypatch, tmp_path):
     script = module("overhead")
-    monkeypatch.setattr(script, "RESULTS", tmp_path)
+    monkeypatch.setattr(importlib.import_module("result_rows"), "RESULTS", tmp_path)
     options = ["--shape", "tiny", "--dtype", "float32", "--prompt", "24+12", "--rounds", "2"]
     assert script.main([*options, "--threads", "1", "--write"]) == 0
     (row,) = json.loads((tmp_path / "overhead.json").read_text())["rows"]

@@ -12,19 +12,9 @@ import torch
 from minboost.cpu import compiled as compiling
 from minboost.cpu import inductor
 
-TINY = {
-    "vocab_size": 320,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "rope_theta": 10000.0,
-    "rms_norm_eps": 1e-5,
-    "tie_word_embeddings": True,
-}
-LAYERS = TINY["num_hidden_layers"]
+from . import tiny
+
+LAYERS = tiny.SHAPE["num_hidden_layers"]
 
 
 @pytest.fixture
@@ -33,13 +23,13 @@ def module(request, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(request.config.rootpath / "benchmarks")
     monkeypatch.setenv("MINBOOST_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("KINETO_LOG_LEVEL", "99")
-    monkeypatch.setitem(importlib.import_module("shapes").SHAPES, "tiny", TINY)
+    monkeypatch.setitem(importlib.import_module("shapes").SHAPES, "tiny", tiny.SHAPE)
+    monkeypatch.setattr(importlib.import_module("result_rows"), "RESULTS", tmp_path)
     bandwidth = importlib.import_module("bandwidth").ReadBandwidth
 
     def get(name):
         found = importlib.import_module(name)
-        if hasattr(found, "RESULTS"):
-            monkeypatch.setattr(found, "RESULTS", tmp_path)
+        if hasattr(found, "ReadBandwidth"):
             monkeypatch.setattr(found, "ReadBandwidth", lambda: bandwidth(1 << 20))
         return found
 

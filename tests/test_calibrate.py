@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+from minboost import InputError
 from minboost.cpu import calibrate, machine
 from minboost.cpu.calibrate import choose
 from minboost.cpu.forms import forms, linear, mv
@@ -89,7 +90,9 @@ def test_nothing_is_measured_where_it_does_not_matter(kept, measurements, monkey
     assert not (machine.cache_folder() / "calibration.json").exists()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}', "\ud800"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"x": 1}', "\ud800", "[" * 100_000], ids=lambda text: text[:8]
+)
 def test_a_damaged_file_is_measured_over(kept, measurements, content):
     path = machine.cache_folder() / "calibration.json"
     path.write_bytes(content.encode("utf-8", "surrogatepass"))
@@ -101,9 +104,11 @@ def test_a_damaged_file_is_measured_over(kept, measurements, content):
 def test_a_form_that_no_longer_exists_is_measured_again(kept, measurements):
     choose(kept)
     path = machine.cache_folder() / "calibration.json"
-    path.write_text(path.read_text().replace('"linear"', '"gone"'))
-    choose(kept)
-    assert len(measurements) == 4
+    for other in ('"gone"', "[]", "{}", "null"):
+        seen = len(measurements)
+        path.write_text(path.read_text().replace('"best": "linear"', f'"best": {other}'))
+        choose(kept)
+        assert len(measurements) == seen + 2
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_no_error(
@@ -128,6 +133,9 @@ def test_the_cache_lies_where_the_system_or_the_user_wants_it(tmp_path, monkeypa
     assert machine.cache_folder() == tmp_path / "x" / "minboost"
     monkeypatch.setenv("MINBOOST_CACHE", str(tmp_path / "y"))
     assert machine.cache_folder() == tmp_path / "y"
+    monkeypatch.setenv("MINBOOST_CACHE", "y")
+    with pytest.raises(InputError, match="must be an absolute path, got 'y'"):
+        machine.cache_folder()
 
 
 def test_without_a_home_there_is_a_folder_for_the_process(monkeypatch):

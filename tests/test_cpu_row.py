@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import minboost
-from minboost import Boost, Guide, InputError, Latent, Span, Spotlight, cpu
+from minboost import Boost, Guide, InputError, Latent, ModelError, Span, Spotlight, cpu
 from minboost.checkpoint import load_model
 from minboost.config import ModelConfig
 from minboost.cpu import compiled as compiling
@@ -260,6 +263,56 @@ def test_a_compiled_model_in_another_dtype_goes_through_forward(compiled_model):
     assert decoder(compiled_model).row is not None
 
 
+def test_a_copy_of_a_compiled_model_decodes_as_it_does(compiled_model):
+    again = copy.deepcopy(compiled_model)
+    assert torch.equal(decoded(again)[0], decoded(compiled_model)[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="of POSIX")
+def test_code_is_loaded_only_from_a_folder_that_is_the_users_own(
+    compiled_model, checkpoint, monkeypatch
+):
+    folder = machine.cache_folder() / "compiled"
+    assert folder.stat().st_mode & 0o077 == 0
+    folder.chmod(0o777)
+    with pytest.raises(ModelError, match="others may write to it; code is loaded only"):
+        prepared(checkpoint(COMPILED)[0], compile=True)
+    folder.chmod(0o700)
+    monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    with pytest.raises(ModelError, match="belongs to another user"):
+        prepared(checkpoint(COMPILED)[0], compile=True)
+
+
+@pytest.mark.slow
+def test_compiling_leaves_nothing_where_others_write(checkpoint, tmp_path):
+    """Inductor's own files, some of which it loads, lie in the cache; its variable is as before."""
+    script = """
+import os, sys, tempfile, torch
+from pathlib import Path
+from minboost import cpu
+from minboost.checkpoint import load_model
+from minboost.config import ModelConfig
+
+folder = Path(sys.argv[1])
+model = load_model(folder, ModelConfig.from_folder(folder),
+                   device=torch.device("cpu"), dtype=torch.float32)
+before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+cpu.prepare(model, compile=True)
+assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before
+print(os.listdir(tempfile.gettempdir()))
+"""
+    shared, cache = tmp_path / "shared", tmp_path / "cache"
+    shared.mkdir()
+    environment = {**os.environ, "TMPDIR": str(shared), "MINBOOST_CACHE": str(cache)}
+    out = subprocess.run(
+        [sys.executable, "-c", script, str(checkpoint("llama")[0])],
+        env=environment, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    # What it loads, it unpacks into folders with names of their own, which nobody can guess.
+    assert "torchinductor" not in out
+    assert any((cache / "inductor").rglob("*.so"))
+
+
 def test_a_damaged_library_is_compiled_again(compiled_model, checkpoint, monkeypatch, capfd):
     folder = machine.cache_folder() / "compiled"
     whole = {path: path.read_bytes() for path in folder.iterdir() if path.name.startswith("head")}
@@ -322,7 +375,7 @@ def test_the_compiled_forms_equal_the_eager_ones_uncompiled(checkpoint):
             *cache,
             torch.zeros(5, shape.heads),
         )
-        outs.append((layer(x, row, weights, shape, by, 5), cache))
+        outs.append((layer(x, row, weights, shape, by, range(5)), cache))
     for got, want in zip(*outs, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 

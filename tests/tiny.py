@@ -23,6 +23,18 @@ BASE: dict[str, Any] = {
     "eos_token_id": None,
     "pad_token_id": None,
 }
+SHAPE: dict[str, Any] = {  # of benchmarks/shapes.py
+    "vocab_size": 320,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "rope_theta": 10000.0,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+}
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 500000.0,

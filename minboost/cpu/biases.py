@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,12 +11,20 @@ from torch import Tensor
 from ..plan import Plan
 
 
+@dataclass
+class _Made:
+    bias: Tensor  # (T_max, H)
+    window: int | None
+    boosted: bool
+    hidden: int = 0  # keys that have -inf, from the first on
+
+
 class Biases:
     """The bias of each layer over all the keys that a run of one sequence will have.
 
-    Layers with the same strengths and window share one tensor. A key that the window has left
-    behind has -inf. ``keys_first``: as (T_max, H) lies in memory, else as its transpose.
-    ``always``: zeros where there is nothing to add, else None.
+    Layers with the same strengths and window share one tensor. ``fused`` is for compiled code,
+    which takes all keys: there is always a bias, (T_max, H) as it lies in memory, with -inf for
+    keys that the window has left behind. Otherwise those are cut off, and None stands for zeros.
     """
 
     def __init__(
@@ -25,15 +34,13 @@ class Biases:
         *,
         heads: int,
         length: int,
-        keys_first: bool,
-        always: bool,
+        fused: bool,
     ) -> None:
-        self.always = always
-        self._made: list[tuple[Tensor, int | None, bool]] = []  # (T_max, H), window, boosted?
+        self.fused = fused
+        self._made: list[_Made] = []
         self._of_layer: list[int] = []
         known: dict[tuple[bytes | None, int | None], int] = {}
         for layer, window in enumerate(windows):
-            window = window if window is not None and window < length else None
             bias = None if plan is None else plan.layers[layer]
             strength = None if bias is None else bias.log_multiplier
             key = (None if strength is None else strength.numpy().tobytes(), window)
@@ -41,17 +48,21 @@ class Biases:
                 known[key] = len(self._made)
                 dense = None if bias is None else bias.dense(0, length)
                 made = torch.zeros(heads, length) if dense is None else dense[0]
-                made = made.t().contiguous() if keys_first else made.contiguous().t()
-                self._made.append((made, window, strength is not None))
+                made = made.t().contiguous() if fused else made.contiguous().t()
+                self._made.append(_Made(made, window, strength is not None))
             self._of_layer.append(known[key])
 
-    def at(self, keys: int) -> list[Tensor | None]:
-        """By layer, the bias (S, H) of the first ``keys`` keys for a query at the last of them."""
-        views: list[Tensor | None] = []
-        for made, window, boosted in self._made:
-            hidden = 0 if window is None else max(0, keys - window)
-            if hidden:
-                made[:hidden] = float("-inf")
-            needed = self.always or boosted or hidden
-            views.append(made[:keys] if needed else None)
-        return [views[at] for at in self._of_layer]
+    def at(self, keys: int) -> list[tuple[Tensor | None, range]]:
+        """By layer, for a query at the last of ``keys`` keys: a bias (S, H), and the S it sees."""
+        found = [self._at(made, keys) for made in self._made]
+        return [found[at] for at in self._of_layer]
+
+    def _at(self, made: _Made, keys: int) -> tuple[Tensor | None, range]:
+        first = 0 if made.window is None else max(0, keys - made.window)
+        if self.fused:
+            if first > made.hidden:
+                made.bias[made.hidden : first] = float("-inf")
+                made.hidden = first
+            first = 0
+        needed = self.fused or made.boosted
+        return made.bias[first:keys] if needed else None, range(first, keys)

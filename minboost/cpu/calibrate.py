@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,7 +42,7 @@ def choose(matrices: Mapping[str, Sequence[Tensor]], *, measure: bool = True) ->
         N, K = kind[0].shape
         key = f"{processor()} | torch {torch.__version__} | {threads} threads | {dtype} | {N} x {K}"
         best = known.get(key, {}).get("best") if isinstance(known.get(key), dict) else None
-        if best in candidates[name]:
+        if isinstance(best, str) and best in candidates[name]:
             names[name] = best
         else:
             missing[name] = key
@@ -79,18 +79,17 @@ def measured(kind: Sequence[Tensor], candidates: dict[str, Form]) -> dict[str, f
 def _read(path: Path) -> dict[str, Any]:
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}  # nothing is lost but a second
     return known if isinstance(known, dict) else {}
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
-    scratch = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(json.dumps({**_read(path), **found}, indent=1), encoding="utf-8")
-        os.replace(scratch, path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            whole = Path(scratch) / path.name
+            whole.write_text(json.dumps({**_read(path), **found}, indent=1), encoding="utf-8")
+            os.replace(whole, path)
     except OSError as error:
         say(f"what was measured could not be kept in {path}: {error}")
-        with contextlib.suppress(OSError):
-            scratch.unlink()

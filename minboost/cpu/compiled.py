@@ -12,7 +12,8 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ Run = Callable[[list[Tensor | None]], list[Tensor]]
 Inputs = tuple[Any, ...]
 TORCH_NEEDED = (2, 7)  # the oldest whose names are used here
 ROW = len(Row._fields)
+ELSEWHERE = "MINBOOST_CACHE names another folder"
 
 
 class Layer(nn.Module):
@@ -39,7 +41,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, *rest: Tensor) -> Tensor:
         row, weights = Row(*rest[:ROW]), dict(zip(self.names, rest[ROW:], strict=True))
-        return layer.layer(x, row, weights, self.shape, inductor.Inductor(), 0)
+        return layer.layer(x, row, weights, self.shape, inductor.Inductor(), range(0))
 
 
 class Head(nn.Module):
@@ -100,7 +102,7 @@ def check_version() -> None:
 
 
 def _ready(name: str, function: nn.Module, inputs: Inputs, free: dict[int, dict[int, Any]]) -> Run:
-    path = cache_folder() / "compiled" / f"{name}-{_key(function, inputs)}.pt2"
+    path = _private("compiled") / f"{name}-{_key(function, inputs)}.pt2"
     if path.is_file():
         try:
             return _load(path)
@@ -109,23 +111,64 @@ def _ready(name: str, function: nn.Module, inputs: Inputs, free: dict[int, dict[
     began = time.perf_counter()
     say(f"compiling the decode step's {name} for this model's shapes, once (10 to 30 s) …")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             made = Path(scratch) / path.name
-            _compile(function, inputs, free, made)
+            with _inductor_folder():
+                _compile(function, inputs, free, made)
             os.replace(made, path)  # whole or not at all, also beside another run
     except OSError as error:
         raise ModelError(
-            f"the compiled {name} cannot be kept in {path.parent}: {error}; "
-            "MINBOOST_CACHE names another folder"
+            f"the compiled {name} cannot be kept in {path.parent}: {error}; {ELSEWHERE}"
         ) from error
     say(f"compiled in {time.perf_counter() - began:.0f} s, kept in {path.parent}")
-    return _load(path)
+    try:
+        return _load(path)
+    except RuntimeError as error:
+        raise ModelError(f"the compiled {name} in {path} cannot be loaded: {error}") from error
+
+
+def _private(name: str) -> Path:
+    """A folder of that name in the cache, from which code may be loaded: nobody else writes there.
+
+    Raises:
+        ModelError: it cannot be made, or others can write to it.
+    """
+    folder = cache_folder() / name
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state = folder.stat()
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be made: {error}; {ELSEWHERE}") from error
+    if hasattr(os, "getuid") and (state.st_uid != os.getuid() or state.st_mode & 0o022):
+        raise ModelError(
+            f"{folder} belongs to another user, or others may write to it; code is loaded only "
+            f"from a folder that is the user's own; {ELSEWHERE}"
+        )
+    return folder
+
+
+@contextmanager
+def _inductor_folder() -> Iterator[None]:
+    """Inductor's own files in a private folder.
+
+    By default they lie where all users of a machine write, under a name that each can guess, and
+    some of them are loaded.
+    """
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    before = os.environ.get(name)
+    os.environ[name] = str(_private("inductor"))
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _compile(
     function: nn.Module, inputs: Inputs, free: dict[int, dict[int, Any]], path: Path
 ) -> None:
+    import torch._inductor.config
     from torch import _inductor
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InductorError, InvalidCxxCompiler
@@ -141,6 +184,9 @@ def _compile(
     # The code holds an array as long as there are threads; this makes it ask for as many, and not
     # for however many there are when it runs.
     options = {**inductor.OPTIONS, "cpp.threads": torch.get_num_threads()}
+    # Headers that it compiles ahead of time would stay out of _inductor_folder.
+    if hasattr(_inductor.config.aot_inductor, "precompile_headers"):
+        options["aot_inductor.precompile_headers"] = False
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of torch's own making

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -24,7 +25,8 @@ class Eager:
             return F.rms_norm(x, weight.shape, weight, eps)
         wide = x if x.dtype.itemsize > 2 else x.float()
         # The factor through Python: fewer calls than a mean of squares and its root.
-        factor: float = (torch.dot(wide, wide).item() / len(x) + eps) ** -0.5
+        square = torch.dot(wide, wide).item() / len(x) + eps
+        factor = square**-0.5 if square else math.inf  # NaN, as everywhere
         return weight * (wide * factor).to(x.dtype)
 
     def product(self, weights: Weights, name: str, x: Tensor, plus: Tensor | None = None) -> Tensor:
@@ -40,17 +42,17 @@ class Eager:
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         return torch.addcmul(x * cos, x.roll(x.shape[1] // 2, 1), sin)
 
-    def store(self, cache: Tensor, new: Tensor, row: Row, keys: int) -> None:
-        cache.select(2, keys - 1).copy_(new)
+    def store(self, cache: Tensor, new: Tensor, row: Row, seen: range) -> None:
+        cache.select(2, seen.stop - 1).copy_(new)
 
-    def attend(self, q: Tensor, row: Row, keys: int, scale: float) -> Tensor:
+    def attend(self, q: Tensor, row: Row, seen: range, scale: float) -> Tensor:
         H, D = q.shape
         H_kv = row.k.shape[1]
-        mask = None if row.bias is None else row.bias.t().view(1, H_kv, H // H_kv, keys)
+        mask = None if row.bias is None else row.bias.t().view(1, H_kv, H // H_kv, len(seen))
         out = F.scaled_dot_product_attention(
             q.view(1, H_kv, H // H_kv, D),  # heads that share keys are the rows of one product
-            row.k.narrow(2, 0, keys),
-            row.v.narrow(2, 0, keys),
+            row.k.narrow(2, seen.start, len(seen)),
+            row.v.narrow(2, seen.start, len(seen)),
             attn_mask=mask,
             scale=scale,
         )

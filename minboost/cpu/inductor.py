@@ -52,10 +52,10 @@ class Inductor:
         half = x.shape[1] // 2
         return x * cos + torch.cat((x[:, half:], x[:, :half]), 1) * sin
 
-    def store(self, cache: Tensor, new: Tensor, row: Row, keys: int) -> None:
+    def store(self, cache: Tensor, new: Tensor, row: Row, seen: range) -> None:
         cache.index_copy_(2, row.position, new[None, :, None].to(cache.dtype))
 
-    def attend(self, q: Tensor, row: Row, keys: int, scale: float) -> Tensor:
+    def attend(self, q: Tensor, row: Row, seen: range, scale: float) -> Tensor:
         assert row.bias is not None
         H, D = q.shape
         H_kv, S = row.k.shape[1], row.bias.shape[0]

@@ -40,12 +40,12 @@ class Primitives(Protocol):
         """Heads (H, D) turned by cos and sin (D,), ``sin`` with its first half negated."""
         ...
 
-    def store(self, cache: Tensor, new: Tensor, row: Row, keys: int) -> None:
+    def store(self, cache: Tensor, new: Tensor, row: Row, seen: range) -> None:
         """``new`` (H_kv, D) written to ``cache`` (1, H_kv, T_max, D) at the row's position."""
         ...
 
-    def attend(self, q: Tensor, row: Row, keys: int, scale: float) -> Tensor:
-        """Attention of q (H, D) to the first ``keys`` keys of the row's cache: (H·D,).
+    def attend(self, q: Tensor, row: Row, seen: range, scale: float) -> Tensor:
+        """Attention of q (H, D) to the keys ``seen`` of the row's cache: (H·D,).
 
         The row's bias is added to the logits.
         """
@@ -78,10 +78,13 @@ class Row(NamedTuple):
     bias: Tensor | None
 
 
-def layer(x: Tensor, row: Row, weights: Weights, shape: Shape, by: Primitives, keys: int) -> Tensor:
+def layer(
+    x: Tensor, row: Row, weights: Weights, shape: Shape, by: Primitives, seen: range
+) -> Tensor:
     """The residual stream x (hidden_size,) behind one layer; its keys and values are stored.
 
-    ``weights``: what ``layer_weights`` gives.
+    ``weights``: what ``layer_weights`` gives. ``seen``: the keys that the row attends to, its own
+    the last of them; compiled code, which has no numbers, goes by the bias instead.
     """
     H, H_kv, D = shape.heads, shape.kv_heads, shape.head_dim
     y = by.product(weights, "qkv", by.norm(x, weights["input_norm"], shape.eps))
@@ -96,9 +99,9 @@ def layer(x: Tensor, row: Row, weights: Weights, shape: Shape, by: Primitives, k
             )
         )
     turned = by.rotate(turned, row.cos, row.sin)
-    by.store(row.k, turned[H:], row, keys)
-    by.store(row.v, v, row, keys)
-    x = by.product(weights, "o", by.attend(turned[:H], row, keys, D**-0.5), x)
+    by.store(row.k, turned[H:], row, seen)
+    by.store(row.v, v, row, seen)
+    x = by.product(weights, "o", by.attend(turned[:H], row, seen, D**-0.5), x)
     y = by.product(weights, "gate_up", by.norm(x, weights["post_norm"], shape.eps))
     gate, up = y.chunk(2)
     return by.product(weights, "down", F.silu(gate) * up, x)

@@ -11,13 +11,21 @@ from pathlib import Path
 
 import torch
 
+from ..errors import InputError
+
 
 def cache_folder() -> Path:
-    """MINBOOST_CACHE, or minboost's folder among the user's caches."""
+    """MINBOOST_CACHE, or minboost's folder among the user's caches.
+
+    Raises:
+        InputError: MINBOOST_CACHE is relative: the folder one is in must decide nothing.
+    """
     if given := os.environ.get("MINBOOST_CACHE"):
+        if not os.path.isabs(given):
+            raise InputError(f"MINBOOST_CACHE must be an absolute path, got {given!r}")
         return Path(given)
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # A relative one is to be ignored, by its specification: the folder one is in decides nothing.
+    # A relative one is to be ignored, by its specification.
     if os.path.isabs(base):
         return Path(base) / "minboost"
     try:
@@ -31,9 +39,21 @@ def _for_this_process() -> Path:
     return Path(tempfile.mkdtemp(prefix="minboost-"))
 
 
-@cache
 def processor() -> str:
     """The processor's name and its instruction sets, as far as the system tells."""
+    facts = _cpuinfo()
+    flags = facts.get("flags") or facts.get("Features") or ""
+    return f"{processor_name()}; {flags}".strip("; ")
+
+
+def processor_name() -> str:
+    """What the processor calls itself."""
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+@cache
+def _cpuinfo() -> dict[str, str]:
+    """The first processor's lines of /proc/cpuinfo; none where there is no such file."""
     lines: dict[str, str] = {}
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -41,8 +61,7 @@ def processor() -> str:
             lines.setdefault(key.strip(), value.strip())
     except OSError:
         pass
-    name = lines.get("model name") or platform.processor() or platform.machine()
-    return f"{name}; {lines.get('flags') or lines.get('Features') or ''}".strip("; ")
+    return lines
 
 
 def has_bfloat16() -> bool:

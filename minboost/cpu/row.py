@@ -18,11 +18,10 @@ from .forms import Form
 from .layer import Row, Shape, head, layer, layer_weights, matrix
 
 if TYPE_CHECKING:
-    from ..layers import Weight
     from ..model import Block, Transformer
 
 TABLE = 256  # positions whose rotation is computed at a time
-LayerRun = Callable[[Tensor, Row, int], Tensor]
+LayerRun = Callable[[Tensor, Row, range], Tensor]
 HeadRun = Callable[[Tensor], Tensor]
 
 
@@ -57,6 +56,9 @@ class RowDecoder:
             return None  # the library looks at neither dtypes nor strides
         return RowRun(self, model, cache, plan)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> RowDecoder:
+        return self  # nothing in it changes, and a library cannot be copied
+
     def functions(self, model: Transformer) -> tuple[list[LayerRun], HeadRun]:
         """The layers and the head of ``model``."""
         shape = shape_of(model)
@@ -66,13 +68,13 @@ class RowDecoder:
             eager = Eager(self.forms)
 
             def plain(of: dict[str, Tensor]) -> LayerRun:
-                return lambda x, row, keys: layer(x, row, of, shape, eager, keys)
+                return lambda x, row, seen: layer(x, row, of, shape, eager, seen)
 
             return [plain(of) for of in weights], lambda x: head(x, ends, shape.eps, eager)
         run_layer, run_head = self.compiled
 
         def fused(tensors: list[Tensor]) -> LayerRun:
-            return lambda x, row, keys: run_layer([x, *row, *tensors])[0]
+            return lambda x, row, _: run_layer([x, *row, *tensors])[0]
 
         tail = list(ends.values())
         return [fused(list(of.values())) for of in weights], lambda x: run_head([x, *tail])[0]
@@ -96,8 +98,7 @@ class RowRun:
             config.layer_windows or [None] * config.num_hidden_layers,
             heads=config.num_attention_heads,
             length=cache.length,
-            keys_first=fused,
-            always=fused,
+            fused=fused,
         )
         self.layers, self.head = decoder.functions(model)
         self.rotary = RotaryEmbedding(config, model.device)
@@ -108,22 +109,15 @@ class RowRun:
         """Logits (V,) float32 behind ``token``, which stands at ``position``."""
         cos, sin = self._rotation(position)
         self.position.fill_(position)
-        keys = position + 1
-        x = self._embedded(self.embedding, token)
-        biases = self.biases.at(keys)
-        for depth, (run, (k, v), bias) in enumerate(
+        x = self.embedding(torch.tensor([token]), self.dtype)[0].to(self.dtype)
+        biases = self.biases.at(position + 1)
+        for depth, (run, (k, v), (bias, seen)) in enumerate(
             zip(self.layers, self.caches, biases, strict=True), 1
         ):
-            x = run(x, Row(cos, sin, self.position, k, v, bias), keys)
+            x = run(x, Row(cos, sin, self.position, k, v, bias), seen)
             if self.residual is not None:
                 x = self.residual(depth, x[None, None])[0, 0]
         return self.head(x)
-
-    def _embedded(self, embedding: Weight, token: int) -> Tensor:
-        row = embedding.weight[token]
-        if embedding.scale is not None:
-            row = row * embedding.scale[token]
-        return row.to(self.dtype)
 
     def _rotation(self, position: int) -> tuple[Tensor, Tensor]:
         at = position - self._first
