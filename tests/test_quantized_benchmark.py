@@ -13,7 +13,7 @@ import minboost
 from minboost.analysis.intervals import wilson
 from minboost.suites import load_suite
 
-from .test_benchmarks_cpu import TINY
+from . import tiny
 
 LIMIT = 2
 
@@ -23,7 +23,7 @@ def script(request):
     """benchmarks/quantized.py, imported as the scripts import each other, with a tiny shape."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(request.config.rootpath / "benchmarks")
-        patch.setitem(importlib.import_module("shapes").SHAPES, "tiny", TINY)
+        patch.setitem(importlib.import_module("shapes").SHAPES, "tiny", tiny.SHAPE)
         yield importlib.import_module("quantized")
 
 
@@ -140,10 +140,10 @@ def test_int8_takes_a_byte_an_element_and_its_scales(script, written):
     (tiny,) = results["shapes"]
     assert tiny["shape"] == "tiny"
     wide, narrow = tiny["bytes"]["float32"], tiny["bytes"][script.INT8]
-    hidden, inner, layers = TINY["hidden_size"], TINY["intermediate_size"], 3
+    hidden, inner, layers = tiny.SHAPE["hidden_size"], tiny.SHAPE["intermediate_size"], 3
     norms = (2 * layers + 1) * hidden
     matrices = wide // 4 - norms
-    rows = TINY["vocab_size"] + layers * (2 * hidden + hidden + 2 * inner + hidden)
+    rows = tiny.SHAPE["vocab_size"] + layers * (2 * hidden + hidden + 2 * inner + hidden)
     assert tiny["bytes"]["bfloat16"] == wide / 2
     assert narrow == matrices + 4 * rows + 2 * norms
     assert cells(table, "tiny", f"{wide / 1e6:.2f} MB")[-2:] == [
