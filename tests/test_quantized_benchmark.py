@@ -137,14 +137,14 @@ def test_the_table_gives_answers_with_their_intervals(script, written):
 
 def test_int8_takes_a_byte_an_element_and_its_scales(script, written):
     results, table = written
-    (tiny,) = results["shapes"]
-    assert tiny["shape"] == "tiny"
-    wide, narrow = tiny["bytes"]["float32"], tiny["bytes"][script.INT8]
+    (shape,) = results["shapes"]
+    assert shape["shape"] == "tiny"
+    wide, narrow = shape["bytes"]["float32"], shape["bytes"][script.INT8]
     hidden, inner, layers = tiny.SHAPE["hidden_size"], tiny.SHAPE["intermediate_size"], 3
     norms = (2 * layers + 1) * hidden
     matrices = wide // 4 - norms
     rows = tiny.SHAPE["vocab_size"] + layers * (2 * hidden + hidden + 2 * inner + hidden)
-    assert tiny["bytes"]["bfloat16"] == wide / 2
+    assert shape["bytes"]["bfloat16"] == wide / 2
     assert narrow == matrices + 4 * rows + 2 * norms
     assert cells(table, "tiny", f"{wide / 1e6:.2f} MB")[-2:] == [
         f"{2 * narrow / wide:.3f}",
@@ -156,8 +156,8 @@ def test_int8_takes_a_byte_an_element_and_its_scales(script, written):
 def test_random_weights_err_more_in_int8_than_in_bfloat16(script, written):
     """Next to float32, on logits whose spread is theirs: were the rows mixed up, so would this."""
     results, table = written
-    (tiny,) = results["shapes"]
-    found = {(row["form"], row["from"]): row for row in tiny["rows"]}
+    (shape,) = results["shapes"]
+    found = {(row["form"], row["from"]): row for row in shape["rows"]}
     assert found.keys() == {
         ("bfloat16", "float32"),
         (script.INT8, "float32"),
