@@ -13,7 +13,7 @@ from ..plan import Plan
 
 @dataclass
 class _Made:
-    bias: Tensor  # (T_max, H)
+    bias: Tensor  # over all keys
     window: int | None
     boosted: bool
     hidden: int = 0  # keys that have -inf, from the first on
@@ -23,8 +23,10 @@ class Biases:
     """The bias of each layer over all the keys that a run of one sequence will have.
 
     Layers with the same strengths and window share one tensor. ``fused`` is for compiled code,
-    which takes all keys: there is always a bias, (T_max, H) as it lies in memory, with -inf for
-    keys that the window has left behind. Otherwise those are cut off, and None stands for zeros.
+    which takes all keys: there is always a bias, (S, H) as it lies in memory, with -inf for keys
+    that the window has left behind. Otherwise those are cut off, None stands for zeros, and what
+    is not zero is a mask (1, H_kv, H / H_kv, S): a view that is made once a step and not once a
+    layer, where it would cost more than the mask itself.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Biases:
         windows: Sequence[int | None],
         *,
         heads: int,
+        kv_heads: int,
         length: int,
         fused: bool,
     ) -> None:
@@ -48,12 +51,15 @@ class Biases:
                 known[key] = len(self._made)
                 dense = None if bias is None else bias.dense(0, length)
                 made = torch.zeros(heads, length) if dense is None else dense[0]
-                made = made.t().contiguous() if fused else made.contiguous().t()
+                if fused:
+                    made = made.t().contiguous()
+                else:
+                    made = made.reshape(1, kv_heads, heads // kv_heads, length)
                 self._made.append(_Made(made, window, strength is not None))
             self._of_layer.append(known[key])
 
     def at(self, keys: int) -> list[tuple[Tensor | None, range]]:
-        """By layer, for a query at the last of ``keys`` keys: a bias (S, H), and the S it sees."""
+        """By layer, for a query at the last of ``keys`` keys: a bias, and the S keys it sees."""
         found = [self._at(made, keys) for made in self._made]
         return [found[at] for at in self._of_layer]
 
@@ -63,6 +69,6 @@ class Biases:
             if first > made.hidden:
                 made.bias[made.hidden : first] = float("-inf")
                 made.hidden = first
-            first = 0
-        needed = self.fused or made.boosted
-        return made.bias[first:keys] if needed else None, range(first, keys)
+            return made.bias[:keys], range(keys)
+        seen = range(first, keys)
+        return made.bias[..., first:keys] if made.boosted else None, seen

@@ -29,6 +29,9 @@ Run = Callable[[list[Tensor | None]], list[Tensor]]
 Inputs = tuple[Any, ...]
 TORCH_NEEDED = (2, 7)  # the oldest whose names are used here
 ROW = len(Row._fields)
+# Positions of a cache, and keys in use, of the inputs that are traced. Others may have others, but
+# it is by these that Inductor judges which loops are worth sharing out over the threads.
+EXAMPLE = (2000, 1000)
 ELSEWHERE = "MINBOOST_CACHE names another folder"
 
 
@@ -66,7 +69,7 @@ def compiled(
     """
     check_version()
     D, hidden = shape.head_dim, len(head_weights["norm"])
-    length, keys = 7, 5  # any: both may be others
+    length, keys = EXAMPLE
     row = Row(
         cos=torch.zeros(D),
         sin=torch.zeros(D),

@@ -48,12 +48,11 @@ class Eager:
     def attend(self, q: Tensor, row: Row, seen: range, scale: float) -> Tensor:
         H, D = q.shape
         H_kv = row.k.shape[1]
-        mask = None if row.bias is None else row.bias.t().view(1, H_kv, H // H_kv, len(seen))
         out = F.scaled_dot_product_attention(
             q.view(1, H_kv, H // H_kv, D),  # heads that share keys are the rows of one product
             row.k.narrow(2, seen.start, len(seen)),
             row.v.narrow(2, seen.start, len(seen)),
-            attn_mask=mask,
+            attn_mask=row.bias,
             scale=scale,
         )
         return out.reshape(H * D)

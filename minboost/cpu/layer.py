@@ -66,8 +66,8 @@ class Row(NamedTuple):
     """Where a row stands, and what it may see: the same for all layers but for cache and bias.
 
     ``cos`` and ``sin`` (D,), the first half of ``sin`` negated; ``position`` (1,) int64; ``k`` and
-    ``v`` (1, H_kv, T_max, D), the layer's cache, written at ``position``; ``bias`` (S, H) float32
-    for the S keys that there are then, None for none.
+    ``v`` (1, H_kv, T_max, D), the layer's cache, written at ``position``; ``bias`` float32 for the
+    keys that there are then, None for none, in the layout that its primitives read (biases.py).
     """
 
     cos: Tensor

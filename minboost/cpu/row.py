@@ -97,6 +97,7 @@ class RowRun:
             plan,
             config.layer_windows or [None] * config.num_hidden_layers,
             heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
             length=cache.length,
             fused=fused,
         )
