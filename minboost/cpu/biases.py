@@ -25,8 +25,9 @@ class Biases:
     Layers with the same strengths and window share one tensor. ``fused`` is for compiled code,
     which takes all keys: there is always a bias, (S, H) as it lies in memory, with -inf for keys
     that the window has left behind. Otherwise those are cut off, None stands for zeros, and what
-    is not zero is a mask (1, H_kv, H / H_kv, S): a view that is made once a step and not once a
-    layer, where it would cost more than the mask itself.
+    is not zero is a mask (1, H_kv, H / H_kv, S), or (1, 1, 1, S) where all heads have the same: it
+    is read anew in every layer. Its view is made once a step; once a layer, that would cost more
+    than the mask itself.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class Biases:
                 made = torch.zeros(heads, length) if dense is None else dense[0]
                 if fused:
                     made = made.t().contiguous()
+                elif torch.equal(made, made[:1].expand(heads, length)):
+                    made = made[:1].clone().view(1, 1, 1, length)
                 else:
                     made = made.reshape(1, kv_heads, heads // kv_heads, length)
                 self._made.append(_Made(made, window, strength is not None))
