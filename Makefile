@@ -14,7 +14,7 @@ demo: $(VENV)/base  ## install, then run the main job on the shipped demo model
 	  --query "What colour is the sky? Answer in English instead."
 
 test: $(VENV)/dev  ## install, then run the tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile  # on all cores
 
 slow: $(VENV)/dev  ## the longer proofs
 	$(BIN)/python -m pytest -m slow

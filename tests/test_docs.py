@@ -133,3 +133,73 @@ def test_the_table_of_shipped_suites_counts_their_cases_and_names_one(page):
             int(controls),
         )
         assert example in {case.name for case in suite.cases}
+
+
+@pytest.fixture
+def measured(request):
+    """measured(name) → the rows of a results file, or all of it where it has none."""
+
+    def read(name):
+        path = request.config.rootpath / "benchmarks" / "results" / f"{name}.json"
+        results = json.loads(path.read_text(encoding="utf-8"))
+        return results.get("rows", results)
+
+    return read
+
+
+def test_the_steps_of_the_cpu_page_are_those_that_were_profiled(page, measured):
+    text = page("cpu.md")
+    small = [row for row in measured("cpu_profile") if row["shape"] == "SmolLM2-135M"]
+    plain = {(row["dtype"], row["way"]): row for row in small if not row["boosted"]}
+    for dtype in ("float32", "bfloat16"):
+        for way in ("forward", "eager", "compiled"):
+            row = plain.pop((dtype, way))
+            floor = row["bytes_per_token"] / row["bandwidth"]
+            step = row["wall"]["median"]
+            cells = [dtype, way, row["calls"], f"{step * 1e3:.1f}", f"{floor * 1e3:.1f}"]
+            assert f"| {' | '.join(map(str, cells))} |" in text
+            if (dtype, way) == ("bfloat16", "eager"):
+                products = row["parts"]["products"]
+                assert f"takes {products * 1e3:.1f} ms of the step" in " ".join(text.split())
+    assert not plain
+
+
+def test_the_shares_of_bandwidth_are_those_that_were_measured(page, measured):
+    text = " ".join(page("cpu.md").split())
+
+    def share(dtype, ours):
+        found = sorted(
+            f"{row['engines']['ours']['share']:.2f}"
+            for row in measured("cpu")
+            if (row["shape"], row["dtype"], row["ours"]) == ("Llama-3.2-1B", dtype, ours)
+        )
+        return found[0] if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
+
+    eager, fused = ([share(dtype, ours) for dtype in ("float32", "bfloat16", "int8")]
+                    for ours in ("eager", "compile"))  # fmt: skip
+    assert f"reaches {eager[0]} in float32 and {eager[1]} in bfloat16" in text
+    assert f"compiled {fused[0]} and {fused[1]}, int8 compiled {fused[2]}." in text
+
+
+def test_what_int8_costs_stands_beside_what_it_brings(page, measured):
+    text, results = page("cpu.md"), measured("quantized")
+    (small,) = (shape for shape in results["shapes"] if shape["shape"] == "SmolLM2-135M")
+    speed = {
+        (row["dtype"], row["ours"]): f"{row['decode']['ours']['median']:.0f}"
+        for row in measured("cpu")
+        if (row["shape"], row["prompt"], row["rival"]) == ("SmolLM2-135M", 128, "llama.cpp")
+    }
+    assert list(small["bytes"]) == ["float32", "bfloat16", "int8, bfloat16 activations"]
+    for form, size in small["bytes"].items():
+        dtype = form.split(",")[0]
+        of = [row for row in results["demo"]["rows"] if row["form"] == form]
+        assert [row["arm"] for row in of] == ["plain", "boosted × 7"]
+        strayed = [f"{row['from']['float32']['kl'] * 1e4:.1f}" for row in of]
+        cells = [
+            form,
+            f"{size / 1e6:.0f} MB",
+            *(speed[dtype, ours] for ours in ("eager", "compile")),
+            "0" if form == "float32" else " / ".join(strayed),
+            " / ".join(f"{row['success']:.3f}" for row in of),
+        ]
+        assert f"| {' | '.join(cells)} |" in text

@@ -155,3 +155,39 @@ def test_the_throughput_of_compare_is_that_of_the_results_file(readme, root):
     rows = json.loads((root / "benchmarks/results/throughput.json").read_text())["rows"]
     least = min(row["compare_is_faster_by"] for row in rows if row["way"] != "compare")
     assert f"{least:.1f} times as fast on the demo suite" in " ".join(readme.split())
+
+
+def test_the_table_of_speeds_is_that_of_the_results_file(readme, root):
+    """Every cell is the ratio of a row; where there is no cell, there is no row."""
+    results = json.loads((root / "benchmarks/results/cpu.json").read_text())
+    rows = {
+        (row["rival"], row["dtype"], row["ours"]): row["decode"]["ratio"]["median"]
+        for row in results["rows"]
+        if (row["shape"], row["prompt"], row["new"]) == ("SmolLM2-135M", 128, 64)
+    }
+    rivals = {
+        "transformers": "transformers",
+        "transformers, boosted by a float mask": "transformers-mask",
+        "TransformerLens, boosted by a hook": "transformer-lens",
+        "llama.cpp": "llama.cpp",
+    }
+    columns = [(dtype, ours) for dtype in ("float32", "bfloat16", "int8")
+               for ours in ("eager", "compile")]  # fmt: skip
+    head = "| against | float32 | compiled | bfloat16 | compiled | int8 | compiled |\n"
+    table = readme.split(head)[1].split("\n\n")[0].splitlines()[1:]
+    shown = {}
+    for line in table:
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        for column, cell in zip(columns, cells, strict=True):
+            if cell:
+                shown[(rivals[name], *column)] = cell
+    assert shown == {at: f"{ratio:.2f} ×" for at, ratio in rows.items()}
+
+
+def test_what_boosting_costs_is_what_was_measured(readme, root):
+    rows = json.loads((root / "benchmarks/results/overhead.json").read_text())["rows"]
+    decode = [row["decode"]["boosted"]["ratio"] for row in rows]
+    prefill = [row["prefill"]["boosted"]["ratio"] for row in rows]
+    text = " ".join(readme.split())
+    assert f"at least {min(decode):.3f} of the plain model's speed in decoding" in text
+    assert f"at least {min(prefill):.2f} in prefill" in text
