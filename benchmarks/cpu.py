@@ -1,7 +1,7 @@
 """minboost on a CPU against transformers, TransformerLens and llama.cpp, on the same weights.
 
     python benchmarks/cpu.py [--shape SmolLM2-135M] [--dtype float32] [--prompt 128+64]
-        [--engine llama.cpp] [--ours compile] [--all] [--rounds 3] [--seconds 15] [--write]
+        [--engine llama.cpp] [--ours compile] [--rounds 3] [--seconds 15] [--write]
 
 Random weights of known shapes, written once; the same ids, threads and matrices' dtype; greedy, the
 end token ignored. Two engines at a time, each in a process of its own, take turns: prefill, then
@@ -9,10 +9,10 @@ decode 16 steps at a time, in an order that is turned round every time; ratios a
 turn. Boosted engines (transformers with a float mask, TransformerLens with hooks) meet minboost
 with the same boost, the others meet it plain. Logits and tokens of the two are compared as well.
 
-Without options the rows that the documents quote, about 20 minutes on two idle cores; --shape,
---dtype, --prompt, --engine and --ours choose among them, and --all makes that every combination
-(hours, for the 1B shape). --write puts the rows into benchmarks/results/cpu.json and cpu.md, in
-place of older ones of the same kind.
+Without options every combination, more than an hour on two idle cores; --shape, --dtype, --prompt,
+--engine and --ours choose among them. (transformers-mask-sdpa, whose mask goes into SDPA, only by
+name: it differs little from transformers-mask.) --write puts the rows into
+benchmarks/results/cpu.json and cpu.md, in place of older ones of the same kind.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ DEFAULT_SHAPES = ("SmolLM2-135M", "Llama-3.2-1B")
 PROMPTS = ((128, 64), (2048, 32))
 OURS = ("eager", "compile")
 RIVALS = tuple(name for name in ENGINES if name != "minboost")
+DEFAULT_RIVALS = tuple(name for name in RIVALS if name != "transformers-mask-sdpa")
 Kind = tuple[str, str, str, str]  # shape, dtype, ours, rival
 
 
@@ -53,32 +54,14 @@ def possible(kind: Kind) -> bool:
     return dtype != "int8" or rival == "llama.cpp"
 
 
-def by_default(kind: Kind, prompt: tuple[int, int]) -> bool:
-    """The rows that are measured without --all: what a rival costs 20 minutes cannot repeat."""
-    shape, dtype, ours, rival = kind
-    small = shape == DEFAULT_SHAPES[0]
-    if rival == "transformers-mask-sdpa" or (rival == "transformer-lens" and dtype != "float32"):
-        return False  # the masks differ little; TransformerLens is used in float32
-    if ours == "compile" and rival != "llama.cpp":
-        return small and rival in ("transformers", "transformer-lens") and prompt == PROMPTS[0]
-    if small:
-        return True
-    long = prompt[0] > 512  # of the 1B shape, minutes; what it adds shows in bfloat16
-    return rival != "transformers-mask" and not (long and dtype != "bfloat16")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     torch.set_num_threads(options.threads)
     bandwidth = ReadBandwidth()
     rows: list[Row] = []
     for shape, dtype in itertools.product(options.shape, options.dtype):
-        chosen = {
-            kind: prompts
-            for kind in itertools.product((shape,), (dtype,), options.ours, options.engine)
-            if (prompts := [p for p in options.prompt if options.all or by_default(kind, p)])
-            and possible(kind)
-        }
+        kinds = itertools.product((shape,), (dtype,), options.ours, options.engine)
+        chosen = [kind for kind in kinds if possible(kind)]
         if not chosen:
             continue
         with tempfile.TemporaryDirectory() as scratch:
@@ -87,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             write(shape, folder, dtype=torch.float32 if dtype == "float32" else torch.bfloat16)
             if any(kind[3] == "llama.cpp" for kind in chosen) and not missing("llama.cpp"):
                 gguf_of(folder, dtype)  # here, so that it does not count as an engine's memory
-            for kind, prompts in chosen.items():
-                rows += measure(kind, prompts, folder, options, bandwidth)
+            for kind in chosen:
+                rows += measure(kind, options.prompt, folder, options, bandwidth)
     command = f"python benchmarks/{NAME}.py --write"
     publish(NAME, command, rows, key=key, markdown=markdown, keep=options.write)
     return 0
@@ -170,7 +153,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--prompt", action="append", type=lengths, metavar="PROMPT+NEW")
     parser.add_argument("--engine", action="append", choices=RIVALS, help="the rival")
     parser.add_argument("--ours", action="append", choices=OURS, help="how minboost runs")
-    parser.add_argument("--all", action="store_true", help="every combination")
     parser.add_argument("--rounds", type=int, default=3, help="passes at most, at least one")
     parser.add_argument("--seconds", type=float, default=15, help="after which no pass begins")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -181,7 +163,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options.shape = options.shape or list(DEFAULT_SHAPES)
     options.dtype = options.dtype or list(DTYPES)
     options.prompt = options.prompt or list(PROMPTS)
-    options.engine = options.engine or list(RIVALS)
+    options.engine = options.engine or list(DEFAULT_RIVALS)
     options.ours = options.ours or list(OURS)
     return options
 

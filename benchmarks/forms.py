@@ -142,8 +142,9 @@ def eager(weight: Tensor, scale: Tensor | None) -> dict[str, Use]:
         row = vector(weight, INT8_ACTIVATIONS)[None]
         return {"int8_linear": lambda matrix: int8_linear(row, matrix, scale)[0]}
     x = vector(weight, weight.dtype)
+    out = x.new_empty(weight.shape[0])
     found = forms(weight.shape[0], torch.get_num_threads())
-    return {name: lambda matrix, form=form: form(matrix, x) for name, form in found.items()}
+    return {name: lambda matrix, form=form: form(matrix, x, out) for name, form in found.items()}
 
 
 class Product(nn.Module):

@@ -32,7 +32,7 @@ from duel import spread
 from engines import DTYPES, Job, Minboost
 from result_rows import Row, machine, machines, publish
 from shapes import SHAPES, write
-from step_parts import LIBRARY, OPERATORS, TURN, allocated, calls, inside, parts, timed
+from step_parts import LIBRARY, OPERATORS, TURN, calls, inside, memory, parts, timed
 
 from minboost.cpu import prepare
 
@@ -44,15 +44,16 @@ ABOUT = textwrap.fill(
     "Times are medians in ms of a step behind the prompt, batch 1, the ways in turn; boosted is "
     "× 10 on a quarter of the prompt, on all layers and heads. The ratio is the time by forward "
     "over that of the row, median (range) of the turns'. Calls are those that Python makes in a "
-    "step, of operators and of the compiled library; allocated is all that PyTorch's allocator "
-    "gives out in it, freed soon or not. The columns from products to left add up to the step: "
+    "step, of operators and of the compiled library; allocations are all that PyTorch's allocator "
+    "gives out in it, freed soon or not, and page faults of four steps tell whether the system had "
+    "to provide any of it. The columns from products to left add up to the step: "
     "within operators, by kind, or within the library's layers and head; left is Python and the "
     "way into operators. The profiler's own cost is taken off. The floor is the bytes that a step "
     "must read, through the machine's best plain read during the same turns.",
     100,
 )
 HEAD = ("dtype", "prompt", "boost", "way", "step, ms", "faster by (range)", "calls",
-        "allocated, kB", *OPERATORS, *LIBRARY, "left", "floor")  # fmt: skip
+        "allocations", "kB", "page faults", *OPERATORS, *LIBRARY, "left", "floor")  # fmt: skip
 Arm = tuple[str, bool]  # the way, and whether it is boosted
 
 
@@ -122,7 +123,7 @@ def measure(arms: dict[Arm, Minboost], rounds: int, bandwidth: ReadBandwidth) ->
                 [a / b for a, b in zip(walls["forward", boosted], walls[way, boosted], strict=True)]
             ),
             "calls": calls(engine, compiled=way == "compiled"),
-            "allocated": allocated(engine),
+            **memory(engine),
             "parts": parts(median(walls[way, boosted]), insides[way, boosted]),
         }
         for (way, boosted), engine in arms.items()
@@ -157,7 +158,9 @@ def line(row: Row) -> str:
         milliseconds(row["wall"]["median"]),
         "" if row["way"] == "forward" else ratio,
         str(row["calls"]),
+        str(row["allocations"]),
         f"{row['allocated'] / 1e3:.0f}",
+        "" if row["page_faults"] is None else str(row["page_faults"]),
         *(milliseconds(row["parts"][name]) if name in row["parts"] else "" for name in groups),
         milliseconds(row["bytes_per_token"] / row["bandwidth"]),
     ]

@@ -54,6 +54,12 @@ def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = 
     return y if bias is None else y + bias
 
 
+def scale_of_a_row(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """``scale`` as ``int8_linear`` of a single vector reads it, for those who call it often."""
+    vector = torch.empty(weight.shape[1], dtype=dtype, device=weight.device)
+    return scale.to(dtype) if _packed(vector) else scale
+
+
 def _packed(x: Tensor) -> bool:
     """Whether PyTorch's own int8 kernel takes x: one that is fast for a few bfloat16 vectors.
 

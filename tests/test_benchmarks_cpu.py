@@ -189,7 +189,7 @@ def cpu(module, monkeypatch, tmp_path):
 
     def run(*options):
         tiny = ["--shape", "tiny", "--dtype", "float32", "--prompt", "24+16", "--ours", "eager"]
-        assert script.main([*tiny, "--all", "--rounds", "1", "--threads", "1", *options]) == 0
+        assert script.main([*tiny, "--rounds", "1", "--threads", "1", *options]) == 0
         rows = json.loads((tmp_path / "cpu.json").read_text())["rows"]
         return rows, (tmp_path / "cpu.md").read_text(encoding="utf-8")
 

@@ -31,7 +31,9 @@ def test_every_form_is_the_product_to_a_rounding(N, K, threads, dtype, seed):
     # Sums of K products may be formed in the dtype itself: an eps for each of them.
     bound = torch.finfo(dtype).eps * (weight.double().abs() @ x.double().abs() + 1) * (K**0.5 + 1)
     for name, form in forms(N, threads).items():
-        got = form(weight, x)
+        out = torch.full((N,), torch.nan, dtype=dtype)
+        got = form(weight, x, out)
+        assert got.data_ptr() == out.data_ptr(), name
         assert got.shape == (N,), name
         assert ((got.double() - want).abs() <= bound).all(), name
     streams = Inductor().product({"w": weight}, "w", x)

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import minboost
@@ -197,6 +198,55 @@ def test_a_boost_adds_no_call_a_layer_to_an_eager_step(checkpoint):
     assert boosted - plain == 1  # the view, for all layers
     model.row = None
     assert plain < 0.75 * calls_of_a_step(model, "plain")
+
+
+def allocations_of_a_step(model):
+    """Pieces of memory that are more than a number."""
+    run = decoder(model)
+    run.prefill()
+    run.step([1])
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as found:
+        run.step([2])
+    events = found.profiler.kineto_results.events()
+    return sum(event.name() == "[memory]" and event.nbytes() > 8 for event in events)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "a_layer"),
+    [
+        (torch.float32, 1 + 3),  # a rotated copy; attention's result, its sums and its workspace
+        (torch.bfloat16, 1 + 4 + 4),  # one workspace more, and oneDNN's of each product
+    ],
+)
+def test_an_eager_layer_allocates_only_what_pytorchs_kernels_do_themselves(
+    checkpoint, dtype, a_layer
+):
+    model = prepared(checkpoint("llama")[0], dtype=dtype)
+    around = 8  # the layers: token, embedding, logits
+    assert allocations_of_a_step(model) <= a_layer * len(model.layers) + around
+    model.row = None
+    assert allocations_of_a_step(model) > 2 * (a_layer * len(model.layers) + around)
+
+
+def test_logits_are_the_callers(checkpoint):
+    """Later steps do not write to them."""
+    run = decoder(prepared(checkpoint("llama")[0]))
+    run.prefill()
+    logits = run.step([1])
+    before = logits.clone()
+    run.step([2])
+    assert torch.equal(logits, before)
+
+
+def test_two_runs_in_turn_do_not_disturb_each_other(checkpoint):
+    model = prepared(checkpoint("llama")[0])
+    want = {method: decoded(model, method, range(STEPS)) for method in ("plain", "boosted")}
+    runs = {method: decoder(model, method) for method in want}
+    for run in runs.values():
+        run.prefill()
+    for token in range(STEPS):
+        for method, run in runs.items():
+            assert torch.equal(run.step([token])[0], want[method][0][1 + token])
 
 
 COMPILED = "qwen3-bias-yarn"  # biases, norms of q and k, heads in groups, an odd vocabulary

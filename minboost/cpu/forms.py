@@ -14,27 +14,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Form = Callable[[Tensor, Tensor], Tensor]
-"""f(weight (N, K), x (K,)) → (N,)."""
+Form = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""f(weight (N, K), x (K,), out (N,)) → ``out``, which is written to."""
 
 
-def linear(weight: Tensor, x: Tensor) -> Tensor:
+def linear(weight: Tensor, x: Tensor, out: Tensor) -> Tensor:
     """As a batch of one."""
-    return F.linear(x[None], weight)[0]
+    F.linear(x[None], weight, out=out[None])  # type: ignore[call-arg]  # not in its stub
+    return out
 
 
-def mv(weight: Tensor, x: Tensor) -> Tensor:
+def mv(weight: Tensor, x: Tensor, out: Tensor) -> Tensor:
     """The product of a matrix and a vector."""
-    return torch.mv(weight, x)
+    return torch.mv(weight, x, out=out)
 
 
 def chunked(chunks: int) -> Form:
     """The rows in ``chunks`` parts, as a batch of products: shared out over the threads."""
 
-    def form(weight: Tensor, x: Tensor) -> Tensor:
+    def form(weight: Tensor, x: Tensor, out: Tensor) -> Tensor:
         N, K = weight.shape
         parts = weight.view(chunks, N // chunks, K).transpose(1, 2)
-        return torch.bmm(x.expand(chunks, 1, K), parts).view(N)
+        torch.bmm(x.expand(chunks, 1, K), parts, out=out.view(chunks, 1, N // chunks))
+        return out
 
     return form
 

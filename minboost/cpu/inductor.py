@@ -9,6 +9,7 @@ stream alone does not reach the memory's speed on a core (benchmarks/forms.py).
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .layer import Row, Weights
@@ -26,9 +27,9 @@ OPTIONS = {
 class Inductor:
     """``Primitives`` (layer.py) for Inductor."""
 
-    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    def norm(self, weights: Weights, name: str, x: Tensor, eps: float) -> Tensor:
         wide = x.float()
-        return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps))
+        return weights[name] * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps))
 
     def product(self, weights: Weights, name: str, x: Tensor, plus: Tensor | None = None) -> Tensor:
         weight, scale = weights[name], weights.get(f"{name}_scale")
@@ -71,3 +72,7 @@ class Inductor:
         out = torch.stack([(weights[:, g, :, None] * v).sum(1) for g in range(group)], 1)
         # Normalised at last: heads, and not keys, are divided.
         return (out / weights.sum(-1, keepdim=True)).reshape(H * D)
+
+    def gate(self, y: Tensor) -> Tensor:
+        gate, up = y.chunk(2)
+        return F.silu(gate) * up

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..layers import Weight
@@ -23,10 +22,14 @@ Weights = dict[str, Tensor]
 
 
 class Primitives(Protocol):
-    """How the heavy parts of a row are computed."""
+    """How the parts of a row are computed.
 
-    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """RMSNorm of x (…, K), in its dtype."""
+    A result may lie in memory that the next call of the same primitive, for the same ``name``
+    where it has one, writes to again.
+    """
+
+    def norm(self, weights: Weights, name: str, x: Tensor, eps: float) -> Tensor:
+        """RMSNorm of x (…, K) with the weight ``name`` (K,), in x's dtype."""
         ...
 
     def product(self, weights: Weights, name: str, x: Tensor, plus: Tensor | None = None) -> Tensor:
@@ -49,6 +52,10 @@ class Primitives(Protocol):
 
         The row's bias is added to the logits.
         """
+        ...
+
+    def gate(self, y: Tensor) -> Tensor:
+        """silu(first half) · second half of y (2·K,): (K,). It may write to ``y``."""
         ...
 
 
@@ -87,29 +94,28 @@ def layer(
     the last of them; compiled code, which has no numbers, goes by the bias instead.
     """
     H, H_kv, D = shape.heads, shape.kv_heads, shape.head_dim
-    y = by.product(weights, "qkv", by.norm(x, weights["input_norm"], shape.eps))
+    y = by.product(weights, "qkv", by.norm(weights, "input_norm", x, shape.eps))
     y = y.view(H + 2 * H_kv, D)
     turned, v = y[: H + H_kv], y[H + H_kv :]
     if "q_norm" in weights:
         q, k = turned[:H], turned[H:]
         turned = torch.cat(
             (
-                by.norm(q, weights["q_norm"], shape.eps),
-                by.norm(k, weights["k_norm"], shape.eps),
+                by.norm(weights, "q_norm", q, shape.eps),
+                by.norm(weights, "k_norm", k, shape.eps),
             )
         )
     turned = by.rotate(turned, row.cos, row.sin)
     by.store(row.k, turned[H:], row, seen)
     by.store(row.v, v, row, seen)
     x = by.product(weights, "o", by.attend(turned[:H], row, seen, D**-0.5), x)
-    y = by.product(weights, "gate_up", by.norm(x, weights["post_norm"], shape.eps))
-    gate, up = y.chunk(2)
-    return by.product(weights, "down", F.silu(gate) * up, x)
+    y = by.product(weights, "gate_up", by.norm(weights, "post_norm", x, shape.eps))
+    return by.product(weights, "down", by.gate(y), x)
 
 
 def head(x: Tensor, weights: Weights, eps: float, by: Primitives) -> Tensor:
     """Logits (V,) float32 of the residual stream x (hidden_size,) behind the last layer."""
-    return by.product(weights, "head", by.norm(x, weights["norm"], eps)).float()
+    return by.product(weights, "head", by.norm(weights, "norm", x, eps)).float()
 
 
 def matrix(weight: Weight, name: str) -> Weights:

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from ..cache import KVCache
 from ..plan import Plan
+from ..quantize import scale_of_a_row
 from ..rope import RotaryEmbedding
 from .biases import Biases
 from .compiled import Run
 from .eager import Eager
 from .forms import Form
-from .layer import Row, Shape, head, layer, layer_weights, matrix
+from .layer import Row, Shape, Weights, head, layer, layer_weights, matrix
 
 if TYPE_CHECKING:
     from ..model import Block, Transformer
@@ -66,11 +67,14 @@ class RowDecoder:
         ends = head_weights(model)
         if self.compiled is None:
             eager = Eager(self.forms)
+            weights = [with_ready_scales(of, model.dtype) for of in weights]
+            ends = with_ready_scales(ends, model.dtype)
 
-            def plain(of: dict[str, Tensor]) -> LayerRun:
+            def plain(of: Weights) -> LayerRun:
                 return lambda x, row, seen: layer(x, row, of, shape, eager, seen)
 
-            return [plain(of) for of in weights], lambda x: head(x, ends, shape.eps, eager)
+            # A copy, since they are the caller's: in float32 they lie in a buffer of eager's.
+            return [plain(of) for of in weights], lambda x: head(x, ends, shape.eps, eager).clone()
         run_layer, run_head = self.compiled
 
         def fused(tensors: list[Tensor]) -> LayerRun:
@@ -142,9 +146,19 @@ def shape_of(model: Transformer) -> Shape:
     )
 
 
-def all_layer_weights(model: Transformer) -> list[dict[str, Tensor]]:
+def all_layer_weights(model: Transformer) -> list[Weights]:
     """The tensors of every layer."""
     return [layer_weights(cast("Block", block)) for block in model.layers]
+
+
+def with_ready_scales(weights: Weights, dtype: torch.dtype) -> Weights:
+    """int8's scales converted now, and not at every step."""
+    scales = {
+        f"{name}_scale": scale_of_a_row(matrix, weights[f"{name}_scale"], dtype)
+        for name, matrix in weights.items()
+        if f"{name}_scale" in weights
+    }
+    return {**weights, **scales}
 
 
 def layouts(model: Transformer) -> list[tuple[str, tuple[int, ...], torch.dtype, bool]]:
@@ -156,6 +170,6 @@ def layouts(model: Transformer) -> list[tuple[str, tuple[int, ...], torch.dtype,
     ]
 
 
-def head_weights(model: Transformer) -> dict[str, Tensor]:
+def head_weights(model: Transformer) -> Weights:
     """The tensors of the final norm and the head."""
     return {"norm": model.norm.weight.data, **matrix(model.lm_head, "head")}
