@@ -8,8 +8,8 @@ Every matrix of a layer, and the head, of known shapes: float32 and bfloat16 in 
 ahead of time (minboost/cpu/inductor.py), with one stream of rows and with several.
 
 A matrix is there so many times that a sweep over the copies is larger than a cache; the forms sweep
-in turn, in an order that is turned round every time. After the turns calibration measures the same
-copies in its own way, as many as a model has layers: what it would choose is marked.
+in turn, in an order that is turned round every time. What calibration's rule chooses of them is
+marked.
 
 Compiling takes minutes; --no-compile leaves it out. --write puts the rows into
 benchmarks/results/cpu_forms.json and cpu_forms.md, in place of older ones of the same kind.
@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from minboost.config import ModelConfig
 from minboost.cpu import calibrate, compiled, inductor
-from minboost.cpu.forms import forms
+from minboost.cpu.forms import default, forms
 from minboost.cpu.row import all_layer_weights, head_weights
 from minboost.model import Transformer
 from minboost.quantize import int8_linear, quantize_rows
@@ -78,7 +78,7 @@ def measure(
     shape: str, dtype: str, kind: str, options: argparse.Namespace, bandwidth: ReadBandwidth
 ) -> dict[str, Any]:
     """What a row says of one matrix: GB/s of every form, the chosen one, and the plain read."""
-    (N, K), layers = matrices(shape)[kind], SHAPES[shape]["num_hidden_layers"]
+    N, K = matrices(shape)[kind]
     copies, scale = many(N, K, dtype, options.megabytes << 20)
     uses = eager(copies[0], scale)
     if options.compile:
@@ -91,16 +91,16 @@ def measure(
         for name in order:
             speeds[name].append(sweep(uses[name], copies) / 1e9)
         order.reverse()
+    found = {name: spread(of[1:]) for name, of in speeds.items()}  # the first is a warm-up
     chosen = None
     if scale is None:
-        in_a_model = copies[: 1 if kind == "head" else layers]
-        measured = calibrate.measured(in_a_model, forms(N, options.threads))
-        chosen = max(measured, key=lambda form: measured[form])
+        medians = {name: found[name]["median"] for name in forms(N, options.threads)}
+        chosen = calibrate.best_form(medians, default(copies[0].dtype))
     return {
         "rows": N,
         "columns": K,
         "copies": len(copies),
-        "forms": {name: spread(of[1:]) for name, of in speeds.items()},  # the first is a warm-up
+        "forms": found,
         "chosen": chosen,
         "bandwidth": bandwidth.best / 1e9,
     }

@@ -15,11 +15,12 @@ def describe() -> dict[str, Any]:
     import torch
 
     from minboost.comparison.provenance import commit, versions
-    from minboost.cpu.machine import processor_name
+    from minboost.cpu.machine import has_amx, processor_name
 
     cuda = torch.cuda.is_available()
     return {
         "processor": processor_name(),
+        "instructions": torch.backends.cpu.get_cpu_capability() + (" and AMX" if has_amx() else ""),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),

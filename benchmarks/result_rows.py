@@ -62,8 +62,9 @@ def machines(rows: Sequence[Row]) -> str:
             for name in ("torch", "transformers", "transformer-lens", "llama-cpp-python")
             if of.get(name)
         )
+        kind = f" ({at['instructions']})" if "instructions" in at else ""
         found[
-            f"- {at['processor']}, {at['cores']} cores, {row['threads']} threads, "
+            f"- {at['processor']}{kind}, {at['cores']} cores, {row['threads']} threads, "
             f"Python {at['python']}, {named}, commit {at['commit']}"
         ] = None
     return "\n".join(found)

@@ -53,9 +53,12 @@ def measurements(monkeypatch):
     """Which kinds of matrices are measured; of the forms, "linear" comes out fastest."""
     seen = []
 
-    def measured(kind, candidates):
-        seen.append(tuple(kind[0].shape))
-        return {name: 2.0 if name == "linear" else 1.0 for name in candidates}
+    def measured(matrices, candidates):
+        seen.append(list(matrices))
+        return {
+            kind: {name: 2.0 if name == "linear" else 1.0 for name in of}
+            for kind, of in candidates.items()
+        }
 
     monkeypatch.setattr(calibrate, "measured", measured)
     return seen
@@ -63,21 +66,27 @@ def measurements(monkeypatch):
 
 def test_what_was_measured_is_said_once_and_kept(kept, measurements, capfd):
     assert set(choose(kept).values()) == {linear}
-    assert measurements == [(12, 8), (20, 8)]
+    assert measurements == [["qkv", "head"]]
     assert "measuring 2 products" in capfd.readouterr().err
     assert set(choose(kept).values()) == {linear}
-    assert len(measurements) == 2
+    assert len(measurements) == 1
     assert capfd.readouterr().err == ""
+    path = machine.cache_folder() / "calibration.json"
+    before = json.loads(path.read_text())
     kept["o"] = [torch.randn(8, 8)]
     choose(kept)
-    assert measurements[2:] == [(8, 8)]  # what is new
+    assert len(measurements) == 2
+    assert "measuring 1 products" in capfd.readouterr().err
+    after = json.loads(path.read_text())
+    assert before.items() < after.items()  # what is new is added, what is known stays
+    assert len(after) == 3
 
 
 def test_another_thread_count_is_measured_anew(kept, measurements, monkeypatch):
     choose(kept)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     choose(kept)
-    assert len(measurements) == 4
+    assert len(measurements) == 2
 
 
 @pytest.mark.parametrize("without", ["measure", "size", "int8"])
@@ -92,6 +101,15 @@ def test_nothing_is_measured_where_it_does_not_matter(kept, measurements, monkey
     assert not (machine.cache_folder() / "calibration.json").exists()
 
 
+@pytest.mark.parametrize(("amx", "form"), [(True, mv), (False, linear)])
+def test_unmeasured_bfloat16_takes_the_form_that_suits_the_instructions(
+    kept, measurements, monkeypatch, amx, form
+):
+    monkeypatch.setattr("minboost.cpu.forms.has_amx", lambda: amx)
+    kept = {name: [m.bfloat16() for m in kind] for name, kind in kept.items()}
+    assert set(choose(kept, measure=False).values()) == {form}
+
+
 @pytest.mark.parametrize(
     "content", ["", "[]", "{", '{"x": 1}', "\ud800", "[" * 100_000], ids=lambda text: text[:8]
 )
@@ -99,7 +117,7 @@ def test_a_damaged_file_is_measured_over(kept, measurements, content):
     path = machine.cache_folder() / "calibration.json"
     path.write_bytes(content.encode("utf-8", "surrogatepass"))
     choose(kept)
-    assert len(measurements) == 2
+    assert len(measurements) == 1
     assert len(json.loads(path.read_text())) >= 2
 
 
@@ -110,7 +128,7 @@ def test_a_form_that_no_longer_exists_is_measured_again(kept, measurements):
         seen = len(measurements)
         path.write_text(path.read_text().replace('"best": "linear"', f'"best": {other}'))
         choose(kept)
-        assert len(measurements) == seen + 2
+        assert len(measurements) == seen + 1
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_no_error(
@@ -123,10 +141,38 @@ def test_a_folder_that_cannot_be_written_is_said_and_no_error(
     assert "could not be kept" in capfd.readouterr().err
 
 
-def test_a_measurement_names_every_form_and_its_speed(kept):
-    speeds = calibrate.measured(kept["qkv"], forms(12, 2))
-    assert set(speeds) == {"linear", "mv", "bmm2"}
-    assert all(speed > 0 for speed in speeds.values())
+def test_a_measurement_names_every_form_of_every_kind_and_its_speed(kept):
+    candidates = {"qkv": forms(12, 2), "head": forms(20, 2)}
+    speeds = calibrate.measured(kept, candidates)
+    assert {kind: set(of) for kind, of in speeds.items()} == {
+        "qkv": {"linear", "mv", "bmm2"},
+        "head": {"linear", "mv", "bmm2"},
+    }
+    assert all(speed > 0 for of in speeds.values() for speed in of.values())
+
+
+def test_a_form_is_measured_on_the_layers_in_the_order_of_a_step(kept, monkeypatch):
+    """Alone, a kind's matrices may lie in a cache that all of a model's together do not fit."""
+    kept["o"] = [torch.randn(8, 8) for _ in range(3)]
+    read = []
+
+    def form(weight, x, out):
+        read.append(weight.data_ptr())
+
+    calibrate.measured(kept, {kind: {"mv": form} for kind in kept})
+    order = [kept["qkv"][0], kept["head"][0], kept["o"][0],
+             kept["qkv"][1], kept["o"][1], kept["qkv"][2], kept["o"][2]]  # fmt: skip
+    assert read == [weight.data_ptr() for weight in order] * (1 + calibrate.ROUNDS)
+    monkeypatch.setattr(calibrate, "SAMPLE", kept["qkv"][0].nbytes)
+    read.clear()
+    calibrate.measured(kept, {kind: {"mv": form} for kind in kept})
+    assert read == [weight.data_ptr() for weight in order[:3]] * (1 + calibrate.ROUNDS)
+
+
+def test_noise_does_not_decide_between_forms():
+    speeds = {"linear": 10.3, "mv": 10.0, "bmm2": 10.4}
+    assert calibrate.best_form(speeds, "mv") == "mv"
+    assert calibrate.best_form(speeds | {"bmm2": 11.0}, "mv") == "bmm2"
 
 
 def test_the_cache_lies_where_the_system_or_the_user_wants_it(tmp_path, monkeypatch):

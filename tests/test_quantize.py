@@ -13,7 +13,7 @@ from minboost import weight_reading as reading
 from minboost.checkpoint import expected_slots, load_model, save_weights
 from minboost.config import ModelConfig
 from minboost.errors import InputError, ModelError
-from minboost.quantize import check_quantize, int8_linear, quantize_rows
+from minboost.quantize import check_quantize, int8_linear, quantize_rows, scale_of_a_row
 
 from .test_checkpoint import rewrite
 from .test_reading_weights import folder, readers  # noqa: F401 (fixtures)
@@ -90,6 +90,18 @@ def test_a_product_errs_by_its_roundings_alone(dtype, vectors, size):
     # the dtype, of the scale, of their product, with the bias.
     allowed = (2 * half + size[1] * half32) * terms + 4 * half * (exact.abs() + bias.double().abs())
     assert ((y.double() - exact - bias.double()).abs() <= allowed).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("columns", [64, 80])
+def test_a_scale_that_is_made_ready_changes_no_bit_of_a_row(dtype, columns):
+    generator = torch.Generator().manual_seed(0)
+    weight, scale = quantize_rows(torch.randn(9, columns, generator=generator))
+    x = torch.randn(1, columns, generator=generator).to(dtype)
+    ready = scale_of_a_row(weight, scale, dtype)
+    assert torch.equal(int8_linear(x, weight, ready), int8_linear(x, weight, scale))
+    # As the kernel reads it where there is one; products without it scale in float32.
+    assert ready.dtype == (dtype if (dtype, columns) == (torch.bfloat16, 64) else torch.float32)
 
 
 def test_leading_dimensions_stay():

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from .forms import Form, default, forms
 from .machine import cache_folder, processor, say
 
 SMALL = 32 << 20  # bytes of a model's weights below which any form does
-SAMPLE = 48 << 20  # bytes of weights that a form is timed on, so that few come from the cache
+SAMPLE = 1 << 30  # bytes of weights that are read in a round: more than a processor's caches hold
 ROUNDS = 5
+BETTER = 1.05  # how much faster than the default a form has to be to take its place
 
 
 def choose(matrices: Mapping[str, Sequence[Tensor]], *, measure: bool = True) -> dict[str, Form]:
@@ -48,33 +50,73 @@ def choose(matrices: Mapping[str, Sequence[Tensor]], *, measure: bool = True) ->
             missing[name] = key
     if missing:
         say(f"measuring {len(missing)} products of this model on this machine, once …")
+        speeds = measured(matrices, candidates)
         found = {}
         for name, key in missing.items():
-            speeds = measured(matrices[name], candidates[name])
-            names[name] = max(speeds, key=lambda form: speeds[form])
-            found[key] = {"best": names[name], "GB/s": speeds}
+            names[name] = best_form(speeds[name], default(dtype))
+            found[key] = {"best": names[name], "GB/s": speeds[name]}
         _write(path, found)
     return {name: candidates[name][form] for name, form in names.items()}
 
 
-@torch.inference_mode()
-def measured(kind: Sequence[Tensor], candidates: dict[str, Form]) -> dict[str, float]:
-    """GB/s that each form reads ``kind`` at, matrix after matrix: the best of rounds in turn.
+def best_form(speeds: Mapping[str, float], usual: str) -> str:
+    """The fastest form, unless the ``usual`` one is as fast within what a measurement can tell.
 
-    The best and not the median: what else the machine does only ever slows a round down.
+    Forms round differently: noise should not decide between them.
     """
-    some = kind[: max(1, SAMPLE // kind[0].nbytes)]
-    x = torch.randn(kind[0].shape[1], generator=torch.Generator().manual_seed(0)).to(kind[0].dtype)
-    out = x.new_empty(kind[0].shape[0])
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(1 + ROUNDS):
-        for name, form in candidates.items():
-            began = time.perf_counter()
-            for weight in some:
-                form(weight, x, out)
-            times[name].append(time.perf_counter() - began)
-    size = sum(weight.nbytes for weight in some)
-    return {name: round(size / min(of[1:]) / 1e9, 2) for name, of in times.items()}
+    best = max(speeds, key=lambda form: speeds[form])
+    return best if speeds[best] > BETTER * speeds[usual] else usual
+
+
+@torch.inference_mode()
+def measured(
+    matrices: Mapping[str, Sequence[Tensor]], candidates: Mapping[str, Mapping[str, Form]]
+) -> dict[str, dict[str, float]]:
+    """GB/s that each form reads each kind of matrix at: the median of rounds in turn.
+
+    A round reads one layer after the other, as a decode step does, so no more of a matrix lies in
+    a cache than would then.
+    """
+    generator = torch.Generator().manual_seed(0)
+    some = _sample(matrices)
+    x = {kind: torch.randn(of[0].shape[1], generator=generator).to(of[0].dtype)
+         for kind, of in matrices.items()}  # fmt: skip
+    out = {kind: of[0].new_empty(of[0].shape[0]) for kind, of in matrices.items()}
+    times: dict[str, dict[str, list[float]]] = {
+        kind: {name: [] for name in of} for kind, of in candidates.items()
+    }
+    for number in range(1 + ROUNDS):
+        for turn in range(max(len(of) for of in candidates.values())):
+            took = dict.fromkeys(matrices, 0.0)
+            names = {kind: list(of)[turn % len(of)] for kind, of in candidates.items()}
+            for kind, weight in some:
+                form = candidates[kind][names[kind]]
+                began = time.perf_counter()
+                form(weight, x[kind], out[kind])
+                took[kind] += time.perf_counter() - began
+            if number:  # the first round is a warm-up
+                for kind, name in names.items():
+                    times[kind][name].append(took[kind])
+    read = dict.fromkeys(matrices, 0)
+    for kind, weight in some:
+        read[kind] += weight.nbytes
+    return {
+        kind: {name: round(read[kind] / median(seconds) / 1e9, 2) for name, seconds in of.items()}
+        for kind, of in times.items()
+    }
+
+
+def _sample(matrices: Mapping[str, Sequence[Tensor]]) -> list[tuple[str, Tensor]]:
+    """Matrices with their kinds, layer by layer, until there are enough of them."""
+    found, size = [], 0
+    for layer in range(max(len(of) for of in matrices.values())):
+        for kind, of in matrices.items():
+            if layer < len(of):
+                found.append((kind, of[layer]))
+                size += of[layer].nbytes
+        if size >= SAMPLE:
+            break
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

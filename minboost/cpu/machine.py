@@ -66,10 +66,19 @@ def _cpuinfo() -> dict[str, str]:
 
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself: AVX512-BF16 or AMX."""
+    return _has("_is_avx512_bf16_supported") or has_amx()
+
+
+def has_amx() -> bool:
+    """Whether the processor multiplies tiles of bfloat16."""
+    return _has("_is_amx_tile_supported")
+
+
+def _has(check: str) -> bool:
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(check() for name in checks if (check := getattr(torch.cpu, name, None)))
+    found = getattr(torch.cpu, check, None)
+    return found is not None and bool(found())
 
 
 def say(text: str) -> None:
