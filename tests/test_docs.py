@@ -164,6 +164,33 @@ def test_the_steps_of_the_cpu_page_are_those_that_were_profiled(page, measured):
     assert not plain
 
 
+def test_what_a_step_allocates_is_what_was_counted(page, measured):
+    text = " ".join(page("cpu.md").split())
+    plain = {
+        (row["dtype"], row["way"]): row
+        for row in measured("cpu_profile")
+        if row["shape"] == "SmolLM2-135M" and not row["boosted"]
+    }
+
+    def pieces(dtype, way):
+        row = plain[dtype, way]
+        return f"{row['allocations']}", f"{row['allocated'] / 1e6:.1f} MB"
+
+    eager32, mb32 = pieces("float32", "eager")
+    eager16, mb16 = pieces("bfloat16", "eager")
+    forward32, forward16 = (pieces(dtype, "forward")[0] for dtype in ("float32", "bfloat16"))
+    fused32, fused16 = (pieces(dtype, "compiled") for dtype in ("float32", "bfloat16"))
+    assert (
+        f"asks for {eager32} pieces of memory ({mb32}), in bfloat16 for {eager16} ({mb16}," in text
+    )
+    assert f"`forward` asks for {forward32} and {forward16}:" in text
+    assert f"asks for {fused32[0]} or {fused16[0]} ({fused32[1]})" in text
+    assert fused32[1] == fused16[1]
+    faults = {row["page_faults"] for row in measured("cpu_profile")}
+    assert faults == {0}
+    assert "in four steps there are 0 page faults" in text
+
+
 def test_the_shares_of_bandwidth_are_those_that_were_measured(page, measured):
     text = " ".join(page("cpu.md").split())
 
