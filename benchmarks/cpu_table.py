@@ -24,14 +24,15 @@ SHARE = 0.80  # of the bandwidth, on the 1B shape
 ABOUT = textwrap.fill(
     "Random weights of known shapes, the same for both engines; batch 1, greedy, the same ids and "
     "threads, matrices of the same dtype. Two engines at a time, each in a process of its own, in "
-    "turn. Rates are medians; ratios are minboost over the rival, median (range) of those within "
-    "one turn. transformers-mask and transformer-lens are boosted on a quarter of the prompt, and "
-    "so is minboost beside them; elsewhere both are plain. int8 is one scale a row in minboost, "
-    "Q8_0 in llama.cpp. Peak is of the whole process, mapped files included. Bandwidth is the "
-    "bytes that a token must read, times tokens/s, as a part of what this machine read at best "
-    "while the rows were measured; a model that partly stays in the processor's cache can exceed "
-    "it. The last columns say how far both engines agree: tokens before the first that differs, "
-    "and the largest difference of the prompt's last logits as a part of the largest logit.",
+    "turn, and both started anew several times. Rates are medians; ratios are minboost over the "
+    "rival, median (range) of those within one turn, and the median of every start. "
+    "transformers-mask and transformer-lens are boosted on a quarter of the prompt, and so is "
+    "minboost beside them; elsewhere both are plain. int8 is one scale a row in minboost, Q8_0 in "
+    "llama.cpp. Peak is of the whole process, mapped files included. Bandwidth is the bytes that a "
+    "token must read, times tokens/s, as a part of what this machine read at best while the rows "
+    "were measured; a model that partly stays in the processor's cache can exceed it. The last "
+    "columns say how far both engines agree: tokens before the first that differs, and the largest "
+    "difference of the prompt's last logits as a part of the largest logit.",
     100,
 )
 TARGETS = textwrap.fill(
@@ -42,7 +43,7 @@ TARGETS = textwrap.fill(
 ONE_BY_ONE = "\\* Token by token: on this processor its product of several tokens crashes."
 HEAD = (
     "dtype", "prompt + new", "minboost", "rival", "decode, tokens/s", "rival's",
-    "ratio (range)", "target", "prefill, tokens/s", "rival's", "ratio (range)",
+    "ratio (range)", "by start", "target", "prefill, tokens/s", "rival's", "ratio (range)",
     "peak GB", "rival's", "bandwidth", "rival's", "same tokens", "logits differ by",
 )  # fmt: skip
 
@@ -103,7 +104,9 @@ def line(row: Row) -> str:
         return "| " + " | ".join([*cells, row["error"].replace("|", "\\|")]) + " |"
     engines, agreement = row["engines"], row["agreement"]
     aim = target(row)
-    cells += [*rates(row["decode"]), "" if aim is None else f"{aim} ×", *rates(row["prefill"])]
+    by_start = " ".join(f"{ratio:.2f}" for ratio in row["decode"].get("by_start", ()))
+    cells += [*rates(row["decode"]), by_start, "" if aim is None else f"{aim} ×"]
+    cells += rates(row["prefill"])
     if one_by_one(row):
         cells[-2] += " *"
     cells += [gigabytes(engines[name]["peak"]) for name in ("ours", "theirs")]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,18 @@ from engine_process import EngineProcess
 
 TURN = 16  # decode steps at a time: neighbours in time see the same machine
 WARM = 4
+Rates = dict[str, list[float]]
+"""Tokens a second, by side ("ours", "theirs"), one number a turn."""
+
+
+@dataclass
+class Duel:
+    """What two engines did in turn, once started."""
+
+    prefill: Rates
+    decode: Rates
+    passes: int
+    agreement: dict[str, Any]
 
 
 def duel(
@@ -27,18 +39,15 @@ def duel(
     rounds: int,
     seconds: float,
     bandwidth: ReadBandwidth,
-) -> dict[str, Any]:
+) -> Duel:
     """Prefill in turn, then decode ``new`` tokens in turns of TURN steps, A B B A A B …
 
     Both are done ``rounds`` times, or until ``seconds`` have gone by on each; a long prefill may
     well run once. Where it runs several times the first is a warm-up.
-
-    Returns:
-        "decode" and "prefill", each with what ``compare`` gives, and "agreement".
     """
     sides = {"ours": ours, "theirs": theirs}
-    prefill: dict[str, list[float]] = {name: [] for name in sides}
-    decode: dict[str, list[float]] = {name: [] for name in sides}
+    prefill: Rates = {name: [] for name in sides}
+    decode: Rates = {name: [] for name in sides}
     said: dict[str, list[int]] = {name: [] for name in sides}
     for engine in sides.values():
         engine.prefill(ids[: 2 * WARM], WARM)
@@ -48,7 +57,7 @@ def duel(
 
         def run_prompt(name: str) -> None:
             answer = sides[name].prefill(ids, max(new, WARM), logits=files[name])
-            prefill[name].append(answer["seconds"])
+            prefill[name].append(len(ids) / answer["seconds"])
 
         in_turn(sides, run_prompt, rounds=rounds + 1, seconds=seconds)
         logits = {name: torch.load(file) for name, file in files.items()}
@@ -57,7 +66,7 @@ def duel(
 
     def take_turn(name: str) -> None:
         answer = sides[name].decode(min(TURN, new))
-        decode[name].append(answer["seconds"] / min(TURN, new))
+        decode[name].append(min(TURN, new) / answer["seconds"])
         said[name] += answer["tokens"]
 
     def one_pass() -> None:
@@ -70,19 +79,36 @@ def duel(
     while passes < rounds and (not passes or time.perf_counter() - began < seconds):
         one_pass()
         passes += 1
-        print(".", end="", file=sys.stderr, flush=True)
     if len(prefill["ours"]) > 1:
-        prefill = {name: times[1:] for name, times in prefill.items()}
+        prefill = {name: rates[1:] for name, rates in prefill.items()}
     length = len(said["ours"]) // passes
+    agreement = {
+        "same_tokens": same(said["ours"][:length], said["theirs"][:length]),
+        "of": length,
+        "logits_difference": difference(logits["ours"], logits["theirs"]),
+    }
+    return Duel(prefill, decode, passes, agreement)
+
+
+def pooled(duels: Sequence[Duel]) -> dict[str, Any]:
+    """What a row says of duels whose engines were started anew each time.
+
+    Returns:
+        "prefill" and "decode", each with what ``compare`` gives for all turns together, and
+        "by_start", the median ratio of each duel; "starts"; "passes"; "agreement" of the first.
+    """
+
+    def both(found: Sequence[Rates]) -> dict[str, Any]:
+        ours, theirs = ([rate for of in found for rate in of[side]] for side in ("ours", "theirs"))
+        each = [compare(of["ours"], of["theirs"])["ratio"]["median"] for of in found]
+        return {**compare(ours, theirs), "by_start": each}
+
     return {
-        "prefill": compare(*([len(ids) / t for t in times] for times in prefill.values())),
-        "decode": compare(*([1 / t for t in times] for times in decode.values())),
-        "passes": passes,
-        "agreement": {
-            "same_tokens": same(said["ours"][:length], said["theirs"][:length]),
-            "of": length,
-            "logits_difference": difference(logits["ours"], logits["theirs"]),
-        },
+        "prefill": both([of.prefill for of in duels]),
+        "decode": both([of.decode for of in duels]),
+        "starts": len(duels),
+        "passes": sum(of.passes for of in duels),
+        "agreement": duels[0].agreement,
     }
 
 

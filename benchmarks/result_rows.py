@@ -46,10 +46,22 @@ def publish(
     """Print the rows' table; to ``keep`` them, merge them into the results files of that name."""
     print(markdown(rows, command))
     if keep:
-        path = RESULTS / f"{name}.json"
-        rows = merged(read_rows(path), rows, key)
-        path.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
-        path.with_suffix(".md").write_text(markdown(rows, command), encoding="utf-8")
+        store(name, command, rows, key=key, markdown=markdown)
+
+
+def store(
+    name: str,
+    command: str,
+    rows: Sequence[Row],
+    *,
+    key: Callable[[Row], Any],
+    markdown: Callable[[Sequence[Row], str], str],
+) -> None:
+    """Merge the rows into the results files of that name."""
+    path = RESULTS / f"{name}.json"
+    rows = merged(read_rows(path), rows, key)
+    path.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
+    path.with_suffix(".md").write_text(markdown(rows, command), encoding="utf-8")
 
 
 def machines(rows: Sequence[Row]) -> str:

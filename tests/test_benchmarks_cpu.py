@@ -173,6 +173,22 @@ def test_turns_swap_their_order_and_ratios_stay_within_a_turn(module):
     assert (duel.same([1, 2, 3], [1, 2, 4]), duel.same([1], [1])) == (2, 1)
 
 
+def test_starts_count_together_and_one_by_one(module):
+    """Of one slow start among three, the pooled ratio knows only as far as its turns go."""
+    duel = module("duel")
+
+    def start(ours, theirs, same):
+        rates = {"ours": ours, "theirs": theirs}
+        return duel.Duel(rates, rates, passes=2, agreement={"same_tokens": same})
+
+    starts = [start([30, 33], [10, 10], 1), start([5, 5], [10, 10], 2), start([31], [10], 3)]
+    found = duel.pooled(starts)
+    assert found["decode"]["ratio"] == {"median": 3.0, "range": [0.5, 3.3], "runs": 5}
+    assert found["decode"]["by_start"] == pytest.approx([3.15, 0.5, 3.1])
+    assert found["decode"]["ours"]["median"] == 30
+    assert (found["starts"], found["passes"], found["agreement"]["same_tokens"]) == (3, 6, 1)
+
+
 def test_an_engine_that_fails_says_so(module, tmp_path):
     engines, process = module("engines"), module("engine_process")
     job = engines.Job("minboost", str(tmp_path), "float32", 1, 8)
@@ -189,7 +205,8 @@ def cpu(module, monkeypatch, tmp_path):
 
     def run(*options):
         tiny = ["--shape", "tiny", "--dtype", "float32", "--prompt", "24+16", "--ours", "eager"]
-        assert script.main([*tiny, "--rounds", "1", "--threads", "1", *options]) == 0
+        once = ["--starts", "1", "--rounds", "1", "--threads", "1"]
+        assert script.main([*tiny, *once, *options]) == 0
         rows = json.loads((tmp_path / "cpu.json").read_text())["rows"]
         return rows, (tmp_path / "cpu.md").read_text(encoding="utf-8")
 
@@ -210,6 +227,29 @@ def test_two_processes_take_turns_and_their_row_is_written(cpu, capsys):
     assert "| float32 | 24 + 16 | eager | transformers-mask |" in table
     assert "16 of 16" in table
     assert capsys.readouterr().out == table + "\n"
+
+
+def test_every_start_is_a_new_process_and_a_prompt_that_failed_later_keeps_its_row(
+    cpu, module, monkeypatch
+):
+    script, began = module("cpu"), []
+
+    class Fails(script.EngineProcess):
+        def __init__(self, job):
+            if len(began) == 6:
+                raise script.EngineError("no more")
+            super().__init__(job)
+            began.append((job.engine, self.process.pid))
+
+    monkeypatch.setattr(script, "EngineProcess", Fails)
+    (row,), table = cpu("--engine", "transformers", "--starts", "2", "--write")
+    assert [name for name, _ in began] == ["transformers", "minboost"] * 2
+    assert len({process for _, process in began}) == 4
+    assert row["starts"] == len(row["decode"]["by_start"]) == 2
+    by_start = " ".join(f"{ratio:.2f}" for ratio in row["decode"]["by_start"])
+    assert f" | {by_start} | " in table
+    (row,), _ = cpu("--engine", "transformers", "--starts", "2", "--write")
+    assert row["starts"] == 1
 
 
 def test_an_engine_that_is_not_installed_has_a_row_that_says_so(cpu, module, monkeypatch):
