@@ -12,7 +12,8 @@ in turn, in an order that is turned round every time. What calibration's rule ch
 marked.
 
 Compiling takes minutes; --no-compile leaves it out. --write puts the rows into
-benchmarks/results/cpu_forms.json and cpu_forms.md, in place of older ones of the same kind.
+benchmarks/results/cpu_forms.json and cpu_forms.md, in place of older ones of the same kind and of a
+processor with the same instructions: which form is fastest hangs on these.
 """
 
 from __future__ import annotations
@@ -168,18 +169,24 @@ def compiled_use(weight: Tensor, scale: Tensor | None, streams: int) -> Use:
 def key(row: Row) -> tuple[Any, ...]:
     """What makes two rows the same measurement, in the order of the table."""
     shape, dtype = list(SHAPES).index(row["shape"]), DTYPES.index(row["dtype"])
-    return shape, row["threads"], dtype, KINDS.index(row["kind"])
+    return shape, instructions(row), row["threads"], dtype, KINDS.index(row["kind"])
+
+
+def instructions(row: Row) -> str:
+    """Those of the processor that the row was measured on."""
+    return str(row["machine"]["instructions"])
 
 
 def markdown(rows: Sequence[Row], command: str) -> str:
     lines = ["# How fast a batch-1 product reads its weights", "", f"`{command}`", "", ABOUT]
     names = list(dict.fromkeys(name for row in rows for name in row["forms"]))
     names.sort(key=lambda name: name.startswith("compiled"))  # int8's eager form comes before
-    for shape in dict.fromkeys(row["shape"] for row in rows):
+    for shape, kind in dict.fromkeys((row["shape"], instructions(row)) for row in rows):
         head = ["dtype", "matrix", "N × K", "threads", *names, "plain read"]
-        lines += ["", f"## {shape}", "", "| " + " | ".join(head) + " |"]
+        lines += ["", f"## {shape}, {kind}", "", "| " + " | ".join(head) + " |"]
         lines += ["|---|---|---|" + "---:|" * (len(head) - 3)]
-        lines += [line(row, names) for row in rows if row["shape"] == shape]
+        chosen = [row for row in rows if (row["shape"], instructions(row)) == (shape, kind)]
+        lines += [line(row, names) for row in chosen]
     return "\n".join([*lines, "", machines(rows), ""])
 
 

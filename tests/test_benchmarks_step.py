@@ -115,6 +115,25 @@ def test_forms_has_a_row_for_each_matrix_and_marks_what_calibration_chooses(modu
     assert "| bfloat16 | gate_up | 192 × 64 | 1 |" in table
 
 
+def test_forms_of_other_instructions_are_kept_beside_the_new_ones(module, tmp_path):
+    forms, path = module("forms"), tmp_path / "cpu_forms.json"
+    options = ["--shape", "tiny", "--dtype", "float32", "--no-compile", "--rounds", "1"]
+    once = [*options, "--megabytes", "1", "--threads", "1", "--write"]
+    assert forms.main(once) == 0
+    rows = json.loads(path.read_text())["rows"]
+    for row in rows:
+        row["machine"]["instructions"] = "others"
+    path.write_text(json.dumps({"rows": rows}))
+    assert forms.main(once) == 0
+    assert forms.main(once) == 0
+    here = module("machine").describe()["instructions"]
+    kept = json.loads(path.read_text())["rows"]
+    assert sorted(map(forms.instructions, kept)) == sorted([here, "others"] * len(forms.KINDS))
+    table = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert f"## tiny, {here}\n" in table
+    assert "## tiny, others\n" in table
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_compiled_products_of_any_streams_are_the_product(module, dtype):
