@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import hypothesis.strategies as st
@@ -169,10 +170,42 @@ def test_a_form_is_measured_on_the_layers_in_the_order_of_a_step(kept, monkeypat
     assert read == [weight.data_ptr() for weight in order[:3]] * (1 + calibrate.ROUNDS)
 
 
+def test_a_form_is_timed_with_all_that_a_step_does_for_its_product(kept, monkeypatch):
+    """Forms differ in that: ``mv`` adds the residual stream by itself."""
+    kept["o"] = [torch.randn(8, 8)]
+    added = set()
+
+    class Timed(calibrate.Eager):
+        def product(self, weights, name, x, plus=None):
+            y = super().product(weights, name, x, plus)
+            added.add((name, plus is not None))
+            torch.testing.assert_close(y, weights[name] @ x)
+            return y
+
+    monkeypatch.setattr(calibrate, "Eager", Timed)
+    calibrate.measured(kept, {kind: forms(4, 2) for kind in kept})
+    assert added == {("qkv", False), ("o", True), ("head", False)}
+
+
+def test_slow_rounds_do_not_count(kept, monkeypatch):
+    """Of what slows a round down, nothing says how fast a form is: here four of five are slow."""
+    reads, clock = itertools.count(), [0]
+
+    def perf_counter():  # called before a product and after it
+        number, after = divmod(next(reads), 2)
+        clock[0] += 1 if not after else 10 if number % 5 == 0 else 1000
+        return clock[0] * 1e-9
+
+    monkeypatch.setattr(calibrate.time, "perf_counter", perf_counter)
+    one = {"qkv": [torch.randn(12, 8)]}
+    speeds = calibrate.measured(one, {"qkv": {"linear": linear, "mv": mv}})["qkv"]
+    assert speeds["linear"] == speeds["mv"] == pytest.approx(12 * 8 * 4 / 10, abs=0.01)
+
+
 def test_noise_does_not_decide_between_forms():
     speeds = {"linear": 10.3, "mv": 10.0, "bmm2": 10.4}
     assert calibrate.best_form(speeds, "mv") == "mv"
-    assert calibrate.best_form(speeds | {"bmm2": 11.0}, "mv") == "bmm2"
+    assert calibrate.best_form(speeds | {"bmm2": 11.1}, "mv") == "bmm2"
 
 
 def test_the_cache_lies_where_the_system_or_the_user_wants_it(tmp_path, monkeypatch):
