@@ -153,8 +153,8 @@ def meet(
             ids = torch.randint(config.vocab_size, (prompt,), generator=seed).tolist()
             found = duel(us, them, ids, new, rounds=options.rounds, seconds=options.seconds,
                          bandwidth=bandwidth)  # fmt: skip
-            engines = {"ours": us, "theirs": them}
-            said = {side: {**of.finish(), "loading": of.loaded} for side, of in engines.items()}
+            sides = {"ours": us, "theirs": them}
+            said = {side: {**of.finish(), "loading": of.loaded} for side, of in sides.items()}
             yield (prompt, new), Start(found, said)
 
 

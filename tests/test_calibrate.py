@@ -68,7 +68,7 @@ def measurements(monkeypatch):
 def test_what_was_measured_is_said_once_and_kept(kept, measurements, capfd):
     assert set(choose(kept).values()) == {linear}
     assert measurements == [["qkv", "head"]]
-    assert "measuring 2 products" in capfd.readouterr().err
+    assert "measuring products of this model (qkv, head)" in capfd.readouterr().err
     assert set(choose(kept).values()) == {linear}
     assert len(measurements) == 1
     assert capfd.readouterr().err == ""
@@ -77,7 +77,7 @@ def test_what_was_measured_is_said_once_and_kept(kept, measurements, capfd):
     kept["o"] = [torch.randn(8, 8)]
     choose(kept)
     assert len(measurements) == 2
-    assert "measuring 1 products" in capfd.readouterr().err
+    assert "measuring products of this model (o)" in capfd.readouterr().err
     after = json.loads(path.read_text())
     assert before.items() < after.items()  # what is new is added, what is known stays
     assert len(after) == 3

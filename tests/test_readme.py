@@ -184,6 +184,13 @@ def test_the_table_of_speeds_is_that_of_the_results_file(readme, root):
     assert shown == {at: f"{ratio:.2f} ×" for at, ratio in rows.items()}
 
 
+def test_no_other_pytorch_engine_is_faster_in_any_row(readme, root):
+    rows = json.loads((root / "benchmarks/results/cpu.json").read_text())["rows"]
+    lowest = min(row["decode"]["ratio"]["median"] for row in rows if row["rival"] != "llama.cpp")
+    assert lowest > 1
+    assert f"at least {lowest:.2f} times as fast as" in " ".join(readme.split())
+
+
 def test_what_boosting_costs_is_what_was_measured(readme, root):
     rows = json.loads((root / "benchmarks/results/overhead.json").read_text())["rows"]
     decode = [row["decode"]["boosted"]["ratio"] for row in rows]

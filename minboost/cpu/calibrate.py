@@ -52,7 +52,7 @@ def choose(matrices: Mapping[str, Sequence[Tensor]], *, measure: bool = True) ->
         else:
             missing[name] = key
     if missing:
-        say(f"measuring {len(missing)} products of this model on this machine, once …")
+        say(f"measuring products of this model ({', '.join(missing)}) on this machine, once …")
         speeds = measured(matrices, candidates)
         found = {}
         for name, key in missing.items():
