@@ -61,12 +61,6 @@ class Start:
     duel: Duel
     engines: dict[str, dict[str, Any]]
 
-    @property
-    def decoded(self) -> float:
-        """The median ratio of decoding."""
-        ratio: float = pooled([self.duel])["decode"]["ratio"]["median"]
-        return ratio
-
 
 def possible(kind: Kind) -> bool:
     """Is there such a row at all? Only llama.cpp has int8 matrices."""
@@ -120,8 +114,9 @@ def measure(
     try:
         for _ in range(options.starts):
             for at, start in meet(job, rival, list(starts), config, options, bandwidth):
-                print(f"{' '.join(kind)} {at[0]}+{at[1]}  {start.decoded:.2f} x", file=sys.stderr)
                 starts[at].append(start)
+                ratio = pooled([start.duel])["decode"]["by_start"][0]
+                print(f"{' '.join(kind)} {at[0]}+{at[1]}  {ratio:.2f} x", file=sys.stderr)
     except EngineError as error:
         failed = str(error)
         print(f"{' '.join(kind)}  {failed}", file=sys.stderr)

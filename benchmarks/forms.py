@@ -33,7 +33,7 @@ import torch
 from bandwidth import ReadBandwidth
 from duel import spread
 from engines import DTYPES, INT8_ACTIVATIONS
-from result_rows import Row, machine, machines, publish
+from result_rows import Row, machine, machines, store
 from shapes import SHAPES
 from torch import Tensor, nn
 
@@ -52,9 +52,9 @@ SWEEP = 512  # MB of copies, of which a form reads all before it meets the first
 ABOUT = textwrap.fill(
     "GB/s of weights that a product with one vector reads: medians of rounds in which all forms "
     "take turns, over copies of the matrix that are larger than a cache together. Bold is what "
-    "calibration would choose; int8 has one eager form, and nothing is chosen. Compiled forms have "
-    "float32 vectors, with so many streams of rows side by side. The last column is the best "
-    "plain read of the machine's memory during the same rounds.",
+    "calibration's rule makes of these medians; int8 has one eager form, and nothing is chosen. "
+    "Compiled forms have float32 vectors, with so many streams of rows side by side. The last "
+    "column is the best plain read of the machine's memory during the same rounds.",
     100,
 )
 Use = Callable[[Tensor], Tensor]
@@ -71,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         row |= measure(shape, dtype, kind, options, bandwidth)
         rows.append({**row, "machine": machine()})
     command = f"python benchmarks/{Path(__file__).name} --write"
-    publish(NAME, command, rows, key=key, markdown=markdown, keep=options.write)
+    print(markdown(rows, command))
+    if options.write:
+        store(NAME, command, rows, key=key, markdown=markdown)
     return 0
 
 

@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from duel import spread
 from engines import Job, Minboost
-from result_rows import Row, lengths, machine, machines, publish
+from result_rows import Row, lengths, machine, machines, store
 from shapes import SHAPES, write
 
 from minboost.config import ModelConfig
@@ -78,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows.append(row)
         del arms
     command = f"python benchmarks/{NAME}.py --write"
-    publish(NAME, command, rows, key=key, markdown=markdown, keep=options.write)
+    print(markdown(rows, command))
+    if options.write:
+        store(NAME, command, rows, key=key, markdown=markdown)
     return 0
 
 

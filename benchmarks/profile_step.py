@@ -30,7 +30,7 @@ import torch
 from bandwidth import ReadBandwidth, bytes_per_token
 from duel import spread
 from engines import DTYPES, Job, Minboost
-from result_rows import Row, machine, machines, publish
+from result_rows import Row, machine, machines, store
 from shapes import SHAPES, write
 from step_parts import LIBRARY, OPERATORS, TURN, calls, inside, memory, parts, timed
 
@@ -78,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(file=sys.stderr)
         del engine, arms  # before the next model comes
     command = f"python benchmarks/{Path(__file__).name} --write"
-    publish(NAME, command, rows, key=key, markdown=markdown, keep=options.write)
+    print(markdown(rows, command))
+    if options.write:
+        store(NAME, command, rows, key=key, markdown=markdown)
     return 0
 
 

@@ -34,21 +34,6 @@ def read_rows(path: Path) -> list[Row]:
     return list(json.loads(path.read_text())["rows"]) if path.is_file() else []
 
 
-def publish(
-    name: str,
-    command: str,
-    rows: list[Row],
-    *,
-    key: Callable[[Row], Any],
-    markdown: Callable[[Sequence[Row], str], str],
-    keep: bool,
-) -> None:
-    """Print the rows' table; to ``keep`` them, merge them into the results files of that name."""
-    print(markdown(rows, command))
-    if keep:
-        store(name, command, rows, key=key, markdown=markdown)
-
-
 def store(
     name: str,
     command: str,

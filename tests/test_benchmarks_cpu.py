@@ -174,7 +174,7 @@ def test_turns_swap_their_order_and_ratios_stay_within_a_turn(module):
 
 
 def test_starts_count_together_and_one_by_one(module):
-    """Of one slow start among three, the pooled ratio knows only as far as its turns go."""
+    """The pooled ratio weighs every turn alike; a slow start still shows on its own."""
     duel = module("duel")
 
     def start(ours, theirs, same):
